@@ -1,0 +1,108 @@
+"""The one entry for whoever works on perdure: `nox -l` lists the sessions."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import nox
+
+nox.options.default_venv_backend = "venv"
+nox.options.sessions = ["tests", "lint"]
+nox.options.error_on_external_run = True
+
+PROJECT = nox.project.load_toml("pyproject.toml")
+MAX_WORKERS = "8"  # each worker may start servers of its own
+
+
+@nox.session
+def tests(session: nox.Session) -> None:
+    """Run the tests in parallel and demand the coverage; with arguments, run pytest with just those."""
+    install(session, "test")
+    if session.posargs:
+        session.run("pytest", *session.posargs)
+        return
+    parallel = ("-n", "logical", "--maxprocesses", MAX_WORKERS, "--dist", "loadgroup")
+    data = {"COVERAGE_FILE": str(Path(session.create_tmp()).resolve() / "coverage")}
+    session.run("coverage", "erase", env=data)
+    session.run("coverage", "run", "-m", "pytest", *parallel, env=data)
+    session.run("coverage", "combine", "--quiet", env=data)
+    session.run("coverage", "report", env=data)
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Check style, types, who imports whom, and that the oldest dependencies tested are those promised."""
+    install(session, "lint", "test")
+    check_oldest(session)
+    session.run("ruff", "check")
+    session.run("ruff", "format", "--check")
+    session.run("mypy")
+    session.run("lint-imports")
+
+
+@nox.session
+def docs(session: nox.Session) -> None:
+    """Build the documentation into `site/`; a warning is an error."""
+    install(session, "docs")
+    session.run("mkdocs", "build", "--strict", *session.posargs, env={"NO_MKDOCS_2_WARNING": "1"})
+
+
+@nox.session
+def bench(session: nox.Session) -> None:
+    """Measure, and write `benchmarks/results.md`."""
+    install(session, "test")
+    session.run("python", "-m", "benchmarks", *session.posargs)
+
+
+@nox.session
+def demo(session: nox.Session) -> None:
+    """Run `perdure demo` with the project and nothing else installed."""
+    install(session)
+    session.run("perdure", "demo", *session.posargs)
+
+
+@nox.session
+def matrix(session: nox.Session) -> None:
+    """Run tox: every interpreter found here, with the oldest and the newest dependencies."""
+    session.install("tox")
+    session.run("tox", *session.posargs)
+
+
+@nox.session
+def wheel(session: nox.Session) -> None:
+    """Build the wheel, install it alone in a fresh environment, and run `perdure demo` there."""
+    session.install("build")
+    temporary = Path(session.create_tmp()).resolve()
+    built, home, environment = temporary / "dist", temporary / "home", temporary / "venv"
+    for folder in (built, home, environment):
+        if folder.exists():
+            session.run("python", "-c", "import shutil, sys; shutil.rmtree(sys.argv[1])", str(folder))
+    home.mkdir()
+    session.run("python", "-m", "build", "--wheel", "--outdir", str(built))
+    session.run("python", "-m", "venv", str(environment))
+    scripts = environment / ("Scripts" if os.name == "nt" else "bin")
+    (package,) = built.glob("*.whl")
+    session.run(str(scripts / "python"), "-m", "pip", "install", "--quiet", str(package), external=True)
+    with session.chdir(home):
+        session.run(str(scripts / "perdure"), "demo", env=data_under(home), external=True)
+
+
+def install(session: nox.Session, *groups: str) -> None:
+    """Install the project as its users get it, with the named dependency groups."""
+    session.install(".", *nox.project.dependency_groups(PROJECT, *groups))
+
+
+def data_under(home: Path) -> dict[str, str | None]:
+    """An environment that keeps user data under `home` on every platform and configures nothing else."""
+    unset: dict[str, str | None] = {name: None for name in os.environ if name.startswith("PERDURE_")}
+    return unset | {name: str(home) for name in ("HOME", "LOCALAPPDATA", "XDG_DATA_HOME", "XDG_STATE_HOME")}
+
+
+def check_oldest(session: nox.Session) -> None:
+    """Fail when tox does not pin every lower bound of the dependencies and of the test kit."""
+    project = PROJECT["project"]
+    promised = project["dependencies"] + project["optional-dependencies"]["dev"]
+    tested = PROJECT["tool"]["tox"]["env_run_base"]["deps"]["then"]
+    if sorted(pin.replace("==", ">=") for pin in tested) != sorted(promised):
+        session.error("tool.tox.env_run_base.deps and the lower bounds in pyproject.toml differ")

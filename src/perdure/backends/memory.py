@@ -1,0 +1,270 @@
+"""Sessions in this process's memory: for tests and throw-away work, and the clearest reading of the contract.
+
+Nothing here awaits, so that every method is atomic by itself within one event loop.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, insort
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from uuid import UUID
+
+from uuid_utils.compat import uuid7
+
+from perdure.backends.cursors import SortKey, read_cursor, write_cursor
+from perdure.backends.labels import labels_of, wanted_labels
+from perdure.backends.protocol import Absorbed, BackendHealth, Claimed, HistoryPage, Purged
+from perdure.backends.totals import totals_of
+from perdure.changes import Applied, SessionChange, advance, check, entry_bytes, recall
+from perdure.errors import BackendClosedError, SessionExistsError, SessionNotFoundError
+from perdure.merging import AbsorbOutcome, merge
+from perdure.models import Page, SessionFilter, SessionSummary, SessionTotals, StoredSession
+
+__all__ = ["MemoryBackend", "MemoryData"]
+
+_DUE_COUNTED = 1_000
+
+
+@dataclass
+class MemoryData:
+    """What outlives a `MemoryBackend`: hand the same to a second one to reopen it."""
+
+    sessions: dict[UUID, StoredSession] = field(default_factory=dict)
+    order: list[SortKey] = field(default_factory=list)
+    due: dict[UUID, datetime] = field(default_factory=dict)
+    tombstones: dict[UUID, datetime] = field(default_factory=dict)
+    tickets: dict[UUID, tuple[str, datetime]] = field(default_factory=dict)
+    last_swept_at: datetime | None = None
+
+
+class MemoryBackend:
+    """A `SessionBackend` that keeps sessions in a dict. Listings with a filter scan what the filter leaves out."""
+
+    name = "memory"
+    schema = None
+
+    def __init__(self, data: MemoryData | None = None) -> None:
+        self._data = data if data is not None else MemoryData()
+        self._is_open = False
+
+    @property
+    def _kept(self) -> MemoryData:
+        if not self._is_open:
+            raise BackendClosedError(self.name)
+        return self._data
+
+    async def open(self) -> None:
+        """Begin to answer."""
+        self._is_open = True
+
+    async def aclose(self) -> None:
+        """Stop answering; the data stays with whoever holds it."""
+        self._is_open = False
+
+    async def health(self, *, now: datetime) -> BackendHealth:
+        """Always well while open."""
+        due = sum(1 for at in self._data.due.values() if at <= now)
+        return BackendHealth(
+            self.name,
+            ok=self._is_open,
+            latency_ms=0.0,
+            last_swept_at=self._data.last_swept_at,
+            due=min(due, _DUE_COUNTED),
+            details={"sessions": len(self._data.sessions)},
+            error=None if self._is_open else "not open",
+        )
+
+    async def create(self, session: StoredSession) -> None:
+        """See `SessionBackend.create`."""
+        if session.id in self._kept.sessions or session.id in self._kept.tombstones:
+            raise SessionExistsError(session.id)
+        self._put(session.copy())
+
+    async def read(self, session_id: UUID, *, history: int | None = None) -> StoredSession | None:
+        """See `SessionBackend.read`."""
+        session = self._kept.sessions.get(session_id)
+        return None if session is None else session.copy(history=history)
+
+    async def apply(self, session_id: UUID, change: SessionChange) -> Applied:
+        """See `SessionBackend.apply`."""
+        session = self._kept.sessions.get(session_id)
+        if session is None:
+            raise SessionNotFoundError(session_id)
+        if (before := recall(session, change)) is not None:
+            return before
+        freed = _freed_bytes(session, change)
+        check(session, change, freed_bytes=freed)
+
+        expired_at = session.expires_at
+        applied = advance(session, change, freed_bytes=freed)
+        for section, keys in change.unset_entries.items():
+            for key in keys:
+                session.sections[section].pop(key, None)
+        for section, entries in change.set_entries.items():
+            session.sections[section].update(entries)
+        session.queries.extend(query.body for query in change.queries)
+        if session.archived_at is not None:
+            self._kept.due.pop(session_id, None)
+        elif session.expires_at != expired_at or session_id not in self._kept.due:
+            self._kept.due[session_id] = session.expires_at
+        return applied
+
+    async def queries(
+        self,
+        session_id: UUID,
+        *,
+        after: int = 0,
+        before: int | None = None,
+        limit: int,
+        owner: str | None = None,
+    ) -> HistoryPage | None:
+        """See `SessionBackend.queries`."""
+        session = self._kept.sessions.get(session_id)
+        if session is None or (owner is not None and session.user_id != owner):
+            return None
+        last = session.total_queries if before is None else min(before - 1, session.total_queries)
+        first = after + 1
+        if before is not None and after == 0:
+            first = max(first, last - limit + 1)
+        last = min(last, first + limit - 1)
+        return HistoryPage(session.queries[first - 1 : max(last, first - 1)], first, session.total_queries)
+
+    async def find(self, wanted: SessionFilter, *, cursor: str | None = None, limit: int) -> Page[SessionSummary]:
+        """See `SessionBackend.find`."""
+        found: list[SessionSummary] = []
+        for session in self._matching(wanted, below=read_cursor(cursor)):
+            if len(found) == limit:
+                last = found[-1]
+                return Page(found, write_cursor((last.created_at, last.id)))
+            found.append(SessionSummary.of(session))
+        return Page(found)
+
+    async def delete(self, session_id: UUID, *, forget_at: datetime, owner: str | None = None) -> bool:
+        """See `SessionBackend.delete`."""
+        session = self._kept.sessions.get(session_id)
+        if session is not None and owner is not None and session.user_id != owner:
+            return False
+        self._remove(session_id)
+        known = self._kept.tombstones.get(session_id, forget_at)
+        self._kept.tombstones[session_id] = max(known, forget_at)
+        return session is not None
+
+    async def claim_expired(self, *, now: datetime, lease: timedelta, limit: int, max_bytes: int) -> Claimed:
+        """See `SessionBackend.claim_expired`."""
+        claimed: list[StoredSession] = []
+        size = 0
+        for due_at, session_id in sorted((at, known) for known, at in self._kept.due.items() if at <= now):
+            session = self._kept.sessions[session_id]
+            size += session.size_bytes
+            if len(claimed) == limit or (claimed and size > max_bytes):
+                break
+            assert due_at <= now
+            self._kept.due[session_id] = now + lease
+            claimed.append(session.copy())
+        return Claimed(claimed)
+
+    async def absorb(
+        self, sessions: Sequence[StoredSession], *, tickets: Mapping[UUID, str] | None = None
+    ) -> list[Absorbed]:
+        """See `SessionBackend.absorb`."""
+        return [Absorbed(session.id, self._absorb_one(session, tickets)) for session in sessions]
+
+    def _absorb_one(self, session: StoredSession, tickets: Mapping[UUID, str] | None) -> AbsorbOutcome:
+        kept = self._kept.sessions.get(session.id)
+        if session.id in self._kept.tombstones:
+            return AbsorbOutcome.DELETED
+        if tickets is not None:
+            ticket, _ = self._kept.tickets.get(session.id, (None, None))
+            if kept is not None or ticket is None or tickets.get(session.id) != ticket:
+                return AbsorbOutcome.REFUSED
+        outcome, result = (AbsorbOutcome.STORED, session) if kept is None else merge(kept, session)
+        self._kept.tickets.pop(session.id, None)
+        if outcome is not AbsorbOutcome.UNCHANGED:
+            self._remove(session.id)
+            self._put(result.copy())
+        return outcome
+
+    async def ticket(self, session_id: UUID, *, now: datetime) -> str:
+        """See `SessionBackend.ticket`."""
+        ticket, _ = self._kept.tickets.setdefault(session_id, (uuid7().hex, now))
+        return ticket
+
+    async def evict(self, session_id: UUID, *, version: int, head: str) -> bool:
+        """See `SessionBackend.evict`."""
+        session = self._kept.sessions.get(session_id)
+        self._kept.tickets.pop(session_id, None)
+        if session is None or (session.version, session.head) != (version, head):
+            return False
+        self._remove(session_id)
+        return True
+
+    async def purge(self, *, archived_before: datetime, now: datetime, limit: int, dry_run: bool = False) -> Purged:
+        """See `SessionBackend.purge`."""
+        old = sorted(
+            (session.archived_at, session.id)
+            for session in self._kept.sessions.values()
+            if session.archived_at is not None and session.archived_at < archived_before
+        )
+        chosen = [session_id for _, session_id in old[:limit]]
+        if not dry_run:
+            for session_id in chosen:
+                self._remove(session_id)
+            self._forget(now)
+        return Purged(chosen, more=len(old) > limit)
+
+    async def aggregate(self, wanted: SessionFilter) -> SessionTotals:
+        """See `SessionBackend.aggregate`."""
+        return totals_of(self._matching(wanted, below=None))
+
+    async def start_sweep(self, *, now: datetime, interval: timedelta) -> bool:
+        """See `SessionBackend.start_sweep`."""
+        last = self._kept.last_swept_at
+        if last is not None and interval and last <= now < last + interval:
+            return False
+        self._kept.last_swept_at = now
+        return True
+
+    def _matching(self, wanted: SessionFilter, *, below: SortKey | None) -> Iterator[StoredSession]:
+        """What matches, newest first, from below a sort key on."""
+        needed = set(wanted_labels(wanted))
+        end = len(self._kept.order) if below is None else bisect_left(self._kept.order, below)
+        for created_at, session_id in reversed(self._kept.order[:end]):
+            session = self._kept.sessions[session_id]
+            if (
+                needed <= set(labels_of(session.user_id, session.type, session.assets, session.tags))
+                and (wanted.archived is None or wanted.archived == (session.archived_at is not None))
+                and (wanted.created_after is None or created_at >= wanted.created_after)
+                and (wanted.created_before is None or created_at < wanted.created_before)
+            ):
+                yield session
+
+    def _put(self, session: StoredSession) -> None:
+        self._kept.sessions[session.id] = session
+        insort(self._kept.order, (session.created_at, session.id))
+        if session.archived_at is None:
+            self._kept.due[session.id] = session.expires_at
+        self._kept.tickets.pop(session.id, None)
+
+    def _remove(self, session_id: UUID) -> None:
+        session = self._kept.sessions.pop(session_id, None)
+        if session is not None:
+            del self._kept.order[bisect_left(self._kept.order, (session.created_at, session_id))]
+        self._kept.due.pop(session_id, None)
+        self._kept.tickets.pop(session_id, None)
+
+    def _forget(self, now: datetime) -> None:
+        """Drop what served its time: old tombstones, and tickets whose taker never came back."""
+        self._kept.tombstones = {known: at for known, at in self._kept.tombstones.items() if at > now}
+        abandoned = now - timedelta(hours=1)
+        self._kept.tickets = {known: given for known, given in self._kept.tickets.items() if given[1] > abandoned}
+
+
+def _freed_bytes(session: StoredSession, change: SessionChange) -> int:
+    """What the entries that the change sets or removes weigh at present."""
+    touched = {(section, key) for section, keys in change.unset_entries.items() for key in keys}
+    touched |= {(section, key) for section, entries in change.set_entries.items() for key in entries}
+    return sum(
+        entry_bytes(key, session.sections[section][key]) for section, key in touched if key in session.sections[section]
+    )

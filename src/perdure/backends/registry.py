@@ -1,0 +1,89 @@
+"""From a URL to the backend that it names."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import TypeAlias
+from urllib.parse import unquote, urlsplit
+
+import platformdirs
+
+from perdure.backends.memory import MemoryBackend
+from perdure.backends.protocol import SessionBackend
+from perdure.errors import ConfigurationError
+
+__all__ = ["BackendFactory", "backend_for", "default_path", "known_schemes"]
+
+BackendFactory: TypeAlias = Callable[[str], SessionBackend]
+"""Makes a backend, not opened yet, of a URL of its scheme."""
+
+ENTRY_POINTS = "perdure.backends"
+
+
+def backend_for(url: str | None, *, more: Mapping[str, BackendFactory] | None = None) -> SessionBackend:
+    """The backend of a URL, not opened yet; without one the embedded default.
+
+    Schemes: `memory`, `sqlite`, those in `more`, and those that installed packages name by an entry point in the group
+    `perdure.backends` (the name is the scheme, the object a `BackendFactory`).
+
+    Raises:
+        ConfigurationError: no such scheme, or a URL that its backend does not understand.
+    """
+    if url is None:
+        return _sqlite_default()
+    scheme = urlsplit(url).scheme
+    factory = known_schemes(more).get(scheme)
+    if factory is None:
+        raise ConfigurationError(
+            f"no backend for {scheme or 'a path without scheme'!r}; there are {', '.join(sorted(known_schemes(more)))}"
+            + ("" if scheme else f" (a SQLite file is sqlite:///{url})")
+        )
+    return factory(url)
+
+
+def known_schemes(more: Mapping[str, BackendFactory] | None = None) -> dict[str, BackendFactory]:
+    """Every scheme that has a backend."""
+    installed = {point.name: _loader(point.name, point.load) for point in entry_points(group=ENTRY_POINTS)}
+    return {**installed, **(more or {}), "memory": _memory, "sqlite": _sqlite}
+
+
+def default_path() -> Path:
+    """Where the embedded store keeps its file."""
+    return platformdirs.user_data_path("perdure", appauthor=False) / "sessions.db"
+
+
+def _loader(name: str, load: Callable[[], BackendFactory]) -> BackendFactory:
+    def factory(url: str) -> SessionBackend:
+        try:
+            made = load()
+        except ImportError as error:
+            raise ConfigurationError(f"the backend for {name!r} cannot be imported: {error}") from error
+        return made(url)
+
+    return factory
+
+
+def _memory(url: str) -> SessionBackend:
+    if url.removeprefix("memory://"):
+        raise ConfigurationError(f"a memory store has no name or path: memory://, not {url}")
+    return MemoryBackend()
+
+
+def _sqlite(url: str) -> SessionBackend:
+    from perdure.backends.sql.sqlite import SqliteBackend
+
+    parts = urlsplit(url)
+    path = unquote(parts.path.removeprefix("/"))
+    if parts.netloc or not path or parts.query or parts.fragment:
+        raise ConfigurationError(f"not a SQLite URL: {url}; sqlite:///relative.db, or sqlite:////absolute.db")
+    if path == ":memory:":
+        raise ConfigurationError("for sessions in memory use memory://")
+    return SqliteBackend(Path(path).expanduser())
+
+
+def _sqlite_default() -> SessionBackend:
+    from perdure.backends.sql.sqlite import SqliteBackend
+
+    return SqliteBackend(default_path(), make_folder=True)

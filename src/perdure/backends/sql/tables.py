@@ -1,0 +1,140 @@
+"""The schema. Migrations make it; `perdure db verify` compares a database with it.
+
+Instants are microseconds since 1970-01-01T00:00:00Z, values are JSON text exactly as it was encoded.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    Table,
+    Text,
+    Uuid,
+)
+
+__all__ = [
+    "VERSION_TABLE",
+    "metadata",
+    "session_entries",
+    "session_labels",
+    "session_queries",
+    "session_tickets",
+    "session_tombstones",
+    "sessions",
+    "sweeps",
+]
+
+VERSION_TABLE = "perdure_version"
+"""Where Alembic notes the revision, apart from any `alembic_version` of the application's own."""
+
+_KEY = Uuid().with_variant(LargeBinary(16), "sqlite")
+_NUMBER = BigInteger().with_variant(Integer(), "sqlite")
+
+metadata = MetaData()
+
+sessions = Table(
+    "sessions",
+    metadata,
+    Column("id", _KEY, primary_key=True),
+    Column("user_id", Text),
+    Column("type", Text, nullable=False),
+    Column("assets", Text, nullable=False, comment="JSON list"),
+    Column("tags", Text, nullable=False, comment="JSON list"),
+    Column("created_at", _NUMBER, nullable=False),
+    Column("expires_at", _NUMBER, nullable=False),
+    Column("due_at", _NUMBER, nullable=False, comment="when it may be claimed: its expiry, or the end of a lease"),
+    Column("last_accessed_at", _NUMBER, nullable=False),
+    Column("archived_at", _NUMBER),
+    Column("version", _NUMBER, nullable=False),
+    Column("head", Text, nullable=False),
+    Column("total_queries", _NUMBER, nullable=False),
+    Column("cache_hits", _NUMBER, nullable=False),
+    Column("first_query_at", _NUMBER),
+    Column("last_query_at", _NUMBER),
+    Column("state_bytes", _NUMBER, nullable=False),
+    Column("history_bytes", _NUMBER, nullable=False),
+    Column("writers", LargeBinary, nullable=False, comment="the last change of each of the last 32 writers"),
+    sqlite_strict=True,
+)
+Index(
+    "ix_sessions_due",
+    sessions.c.due_at,
+    sessions.c.id,
+    sqlite_where=sessions.c.archived_at.is_(None),
+    postgresql_where=sessions.c.archived_at.is_(None),
+)
+Index(
+    "ix_sessions_archived",
+    sessions.c.archived_at,
+    sessions.c.id,
+    sqlite_where=sessions.c.archived_at.is_not(None),
+    postgresql_where=sessions.c.archived_at.is_not(None),
+)
+
+session_entries = Table(
+    "session_entries",
+    metadata,
+    Column("session_id", _KEY, ForeignKey("sessions.id", ondelete="CASCADE"), primary_key=True),
+    Column("section", Text, primary_key=True),
+    Column("key", Text, primary_key=True),
+    Column("value", Text, nullable=False),
+    sqlite_strict=True,
+    sqlite_with_rowid=False,
+)
+
+session_queries = Table(
+    "session_queries",
+    metadata,
+    Column("session_id", _KEY, ForeignKey("sessions.id", ondelete="CASCADE"), primary_key=True),
+    Column("position", _NUMBER, primary_key=True),
+    Column("body", Text, nullable=False),
+    sqlite_strict=True,
+    sqlite_with_rowid=False,
+)
+
+# No foreign key: the primary key begins with the label, so that cascading a delete would scan the table. Whoever
+# deletes a session knows its labels and deletes them by key.
+session_labels = Table(
+    "session_labels",
+    metadata,
+    Column("label", Text, primary_key=True),
+    Column("archived", _NUMBER, primary_key=True, comment="0 or 1"),
+    Column("created_at", _NUMBER, primary_key=True),
+    Column("session_id", _KEY, primary_key=True),
+    sqlite_strict=True,
+    sqlite_with_rowid=False,
+)
+
+session_tombstones = Table(
+    "session_tombstones",
+    metadata,
+    Column("session_id", _KEY, primary_key=True),
+    Column("forget_at", _NUMBER, nullable=False),
+    sqlite_strict=True,
+    sqlite_with_rowid=False,
+)
+
+session_tickets = Table(
+    "session_tickets",
+    metadata,
+    Column("session_id", _KEY, primary_key=True),
+    Column("ticket", Text, nullable=False),
+    Column("taken_at", _NUMBER, nullable=False),
+    sqlite_strict=True,
+    sqlite_with_rowid=False,
+)
+
+sweeps = Table(
+    "sweeps",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("started_at", _NUMBER, nullable=False),
+    sqlite_strict=True,
+    sqlite_with_rowid=False,
+)

@@ -1,0 +1,298 @@
+"""Writing to SQLite: functions of a connection inside a transaction, each run whole on the database's thread."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+from uuid_utils.compat import uuid7
+
+from perdure.backends.labels import labels_of
+from perdure.backends.protocol import Absorbed, Claimed, Purged
+from perdure.backends.sql.reading import read_facts, read_session, readable
+from perdure.backends.sql.rows import row_of
+from perdure.backends.sql.statements import SQL
+from perdure.changes import Applied, SessionChange, advance, check, entry_bytes, recall
+from perdure.errors import CorruptDataError, PerdureError, SessionExistsError, SessionNotFoundError
+from perdure.merging import AbsorbOutcome, merge
+from perdure.models import StoredSession
+from perdure.models.times import from_micros, to_micros
+
+__all__ = [
+    "absorb_into",
+    "apply_to",
+    "claim_from",
+    "create_in",
+    "delete_from",
+    "evict_from",
+    "purge_from",
+    "start_sweep_in",
+    "ticket_of",
+]
+
+SWEEP = "archive"
+
+
+def create_in(connection: sqlite3.Connection, session: StoredSession) -> None:
+    """See `SessionBackend.create`."""
+    if _exists(connection, session.id) or _is_buried(connection, session.id):
+        raise SessionExistsError(session.id)
+    _insert(connection, session)
+
+
+def apply_to(connection: sqlite3.Connection, session_id: UUID, change: SessionChange) -> Applied:
+    """See `SessionBackend.apply`. Everything is checked before anything is written."""
+    session = read_facts(connection, session_id)
+    if session is None:
+        raise SessionNotFoundError(session_id)
+    if (before := recall(session, change)) is not None:
+        return before
+    freed = _freed_bytes(connection, session_id, change)
+    check(session, change, freed_bytes=freed)
+
+    first = session.total_queries + 1
+    labels, standing = _label_rows(session), _standing(session)
+    applied = advance(session, change, freed_bytes=freed)
+    row = row_of(session)
+    row["b_id"] = row["id"]
+    if _standing(session) == standing:
+        connection.execute(SQL.update_facts, row)
+    else:
+        connection.execute(SQL.update_all, row)
+        connection.execute(SQL.update_due, {"b_id": row["id"], "due_at": row["expires_at"]})
+        _relabel(connection, labels, _label_rows(session))
+    _write_entries(connection, row["id"], change)
+    connection.executemany(
+        SQL.insert_query,
+        [
+            {"session_id": row["id"], "position": position, "body": query.body}
+            for position, query in enumerate(change.queries, first)
+        ],
+    )
+    return applied
+
+
+def _standing(session: StoredSession) -> tuple[Any, ...]:
+    return session.expires_at, session.archived_at, session.assets, session.tags
+
+
+def _write_entries(connection: sqlite3.Connection, key: bytes, change: SessionChange) -> None:
+    for section, keys in change.unset_entries.items():
+        connection.executemany(
+            SQL.delete_entry, [{"session_id": key, "section": section, "key": entry} for entry in keys]
+        )
+    for section, entries in change.set_entries.items():
+        connection.executemany(
+            SQL.put_entry,
+            [{"session_id": key, "section": section, "key": entry, "value": text} for entry, text in entries.items()],
+        )
+
+
+def _freed_bytes(connection: sqlite3.Connection, session_id: UUID, change: SessionChange) -> int:
+    """What the entries that the change sets or removes weigh at present."""
+    touched = {(section, key) for section, keys in change.unset_entries.items() for key in keys}
+    touched |= {(section, key) for section, entries in change.set_entries.items() for key in entries}
+    freed = 0
+    for section, key in touched:
+        found = connection.execute(
+            SQL.select_entry, {"session_id": session_id.bytes, "section": section, "key": key}
+        ).fetchone()
+        freed += 0 if found is None else entry_bytes(key, found[0])
+    return freed
+
+
+def delete_from(connection: sqlite3.Connection, session_id: UUID, *, forget_at: datetime, owner: str | None) -> bool:
+    """See `SessionBackend.delete`. A row that cannot be read can still be deleted."""
+    row = connection.execute("SELECT user_id FROM sessions WHERE id = :id", {"id": session_id.bytes}).fetchone()
+    if row is not None and owner is not None and row[0] != owner:
+        return False
+    _remove(connection, session_id)
+    connection.execute(SQL.put_tombstone, {"session_id": session_id.bytes, "forget_at": to_micros(forget_at)})
+    return row is not None
+
+
+def claim_from(
+    connection: sqlite3.Connection, *, now: datetime, lease: timedelta, limit: int, max_bytes: int
+) -> Claimed:
+    """See `SessionBackend.claim_expired`."""
+    claimed = Claimed([])
+    size = 0
+    due = connection.execute(SQL.select_due, {"now": to_micros(now), "limit": limit}).fetchall()
+    for number, (key, weight) in enumerate(due):
+        size += weight
+        if number and size > max_bytes:
+            break
+        connection.execute(SQL.update_due, {"b_id": key, "due_at": to_micros(now + lease)})
+        try:
+            session = read_session(connection, UUID(bytes=key), history=None)
+        except (CorruptDataError, KeyError) as error:
+            claimed.unreadable[UUID(bytes=key)] = str(error)
+            continue
+        assert session is not None
+        claimed.sessions.append(session)
+    return claimed
+
+
+def absorb_into(
+    connection: sqlite3.Connection, sessions: Sequence[StoredSession], tickets: Mapping[UUID, str] | None
+) -> list[Absorbed]:
+    """See `SessionBackend.absorb`: a savepoint around each session, so that a bad one fails alone."""
+    report = []
+    for session in sessions:
+        connection.execute("SAVEPOINT session")
+        try:
+            report.append(Absorbed(session.id, _absorb_one(connection, session, tickets)))
+        except (
+            PerdureError,
+            sqlite3.IntegrityError,
+            sqlite3.DataError,
+            sqlite3.InterfaceError,
+            ValueError,
+            TypeError,
+        ) as error:
+            connection.execute("ROLLBACK TO session")
+            report.append(Absorbed(session.id, AbsorbOutcome.FAILED, str(error)))
+        connection.execute("RELEASE session")
+    return report
+
+
+def _absorb_one(
+    connection: sqlite3.Connection, session: StoredSession, tickets: Mapping[UUID, str] | None
+) -> AbsorbOutcome:
+    if _is_buried(connection, session.id):
+        return AbsorbOutcome.DELETED
+    kept = read_session(connection, session.id, history=None)
+    if tickets is not None:
+        found = connection.execute(SQL.select_ticket, {"session_id": session.id.bytes}).fetchone()
+        if kept is not None or found is None or tickets.get(session.id) != found[0]:
+            return AbsorbOutcome.REFUSED
+    if kept is None:
+        _insert(connection, session)
+        return AbsorbOutcome.STORED
+    outcome, result = merge(kept, session)
+    connection.execute(SQL.delete_ticket, {"session_id": session.id.bytes})
+    if outcome is not AbsorbOutcome.UNCHANGED:
+        _remove(connection, session.id)
+        _insert(connection, result)
+    return outcome
+
+
+def ticket_of(connection: sqlite3.Connection, session_id: UUID, *, now: datetime) -> str:
+    """See `SessionBackend.ticket`: readers that come at the same time share one."""
+    found = connection.execute(SQL.select_ticket, {"session_id": session_id.bytes}).fetchone()
+    if found is not None:
+        return str(found[0])
+    ticket = uuid7().hex
+    connection.execute(
+        SQL.insert_ticket, {"session_id": session_id.bytes, "ticket": ticket, "taken_at": to_micros(now)}
+    )
+    return ticket
+
+
+def evict_from(connection: sqlite3.Connection, session_id: UUID, *, version: int, head: str) -> bool:
+    """See `SessionBackend.evict`."""
+    connection.execute(SQL.delete_ticket, {"session_id": session_id.bytes})
+    session = read_facts(connection, session_id)
+    if session is None or (session.version, session.head) != (version, head):
+        return False
+    _remove(connection, session_id)
+    return True
+
+
+def purge_from(
+    connection: sqlite3.Connection,
+    *,
+    archived_before: datetime,
+    now: datetime,
+    limit: int,
+    dry_run: bool,
+) -> Purged:
+    """See `SessionBackend.purge`."""
+    rows = connection.execute(
+        SQL.select_archived, {"before": to_micros(archived_before), "limit": limit + 1}
+    ).fetchall()
+    chosen = [session.id for session in readable(rows[:limit])]
+    if not dry_run:
+        for session_id in chosen:
+            _remove(connection, session_id)
+        connection.execute(SQL.forget_tombstones, {"now": to_micros(now)})
+        connection.execute(SQL.forget_tickets, {"abandoned": to_micros(now - timedelta(hours=1))})
+    return Purged(chosen, more=len(rows) > limit)
+
+
+def start_sweep_in(connection: sqlite3.Connection, *, now: datetime, interval: timedelta) -> bool:
+    """See `SessionBackend.start_sweep`."""
+    found = connection.execute(SQL.select_sweep, {"name": SWEEP}).fetchone()
+    if found is not None and interval:
+        last = from_micros(found[0])
+        if last <= now < last + interval:
+            return False
+    connection.execute(SQL.put_sweep, {"name": SWEEP, "started_at": to_micros(now)})
+    return True
+
+
+def _insert(connection: sqlite3.Connection, session: StoredSession) -> None:
+    row = row_of(session)
+    row["due_at"] = row["expires_at"]
+    key = row["id"]
+    connection.execute(SQL.insert_session, row)
+    connection.executemany(
+        SQL.put_entry,
+        [
+            {"session_id": key, "section": section, "key": entry, "value": text}
+            for section, entries in session.sections.items()
+            for entry, text in entries.items()
+        ],
+    )
+    connection.executemany(
+        SQL.insert_query,
+        [
+            {"session_id": key, "position": position, "body": body}
+            for position, body in enumerate(session.queries, session.first_position)
+        ],
+    )
+    _relabel(connection, set(), _label_rows(session))
+    connection.execute(SQL.delete_ticket, {"session_id": key})
+
+
+def _remove(connection: sqlite3.Connection, session_id: UUID) -> None:
+    key = {"session_id": session_id.bytes}
+    connection.execute(SQL.delete_ticket, key)
+    try:
+        session = read_facts(connection, session_id)
+    except CorruptDataError:
+        # Its labels cannot be known, so they are looked for.
+        connection.execute("DELETE FROM session_labels WHERE session_id = :session_id", key)
+    else:
+        if session is None:
+            return
+        _relabel(connection, _label_rows(session), set())
+    connection.execute(SQL.delete_session, {"id": session_id.bytes})
+
+
+LabelRow = tuple[str, int, int, bytes]
+
+
+def _label_rows(session: StoredSession) -> set[LabelRow]:
+    archived, at, key = int(session.archived_at is not None), to_micros(session.created_at), session.id.bytes
+    labels = labels_of(session.user_id, session.type, session.assets, session.tags)
+    return {(label, archived, at, key) for label in labels}
+
+
+def _relabel(connection: sqlite3.Connection, before: set[LabelRow], after: set[LabelRow]) -> None:
+    names = ("label", "archived", "created_at", "session_id")
+    if gone := before - after:
+        connection.executemany(SQL.delete_label, [dict(zip(names, row, strict=True)) for row in sorted(gone)])
+    if new := after - before:
+        connection.executemany(SQL.insert_label, [dict(zip(names, row, strict=True)) for row in sorted(new)])
+
+
+def _exists(connection: sqlite3.Connection, session_id: UUID) -> bool:
+    return connection.execute("SELECT 1 FROM sessions WHERE id = :id", {"id": session_id.bytes}).fetchone() is not None
+
+
+def _is_buried(connection: sqlite3.Connection, session_id: UUID) -> bool:
+    return connection.execute(SQL.select_tombstone, {"session_id": session_id.bytes}).fetchone() is not None

@@ -1,0 +1,1 @@
+"""`perdure demo`: a real multi-query analysis over real monthly closes of five companies."""

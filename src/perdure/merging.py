@@ -1,0 +1,115 @@
+"""What becomes of two copies of one session: nothing of either history is lost, and both sides arrive at the same."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import datetime
+from enum import StrEnum
+from uuid import UUID, uuid5
+
+from pydantic_core import from_json
+
+from perdure.changes import REMEMBERED_WRITERS, count_queries, entry_bytes
+from perdure.models.query import StoredQuery
+from perdure.models.state import SECTIONS
+from perdure.models.stored import StoredSession
+from perdure.models.times import EPOCH
+
+__all__ = ["AbsorbOutcome", "merge"]
+
+_UNREADABLE_IDS = UUID("6f1f1a0e-7d39-5a7e-9a53-1f0c2f8e6b11")
+_WRITER_BYTES = 40
+
+
+class AbsorbOutcome(StrEnum):
+    """What `absorb` did with one session."""
+
+    STORED = "stored"
+    """There was none; now there is."""
+    MERGED = "merged"
+    """The copy that was there was an earlier state of this one; now it is this one."""
+    FORKED = "forked"
+    """Both had something that the other lacked; now there is one copy with both, under a new version."""
+    UNCHANGED = "unchanged"
+    """All of it was there already."""
+    DELETED = "deleted"
+    """A tombstone is there; it stays."""
+    REFUSED = "refused"
+    """The ticket was void, or the slot not empty; nothing changed."""
+    FAILED = "failed"
+    """This session could not be stored; the others were."""
+
+
+def merge(kept: StoredSession, incoming: StoredSession) -> tuple[AbsorbOutcome, StoredSession]:
+    """What a backend that holds `kept` holds after it absorbed `incoming`. Both are whole. Idempotent.
+
+    Histories: `kept`'s, then the queries of `incoming` whose ids are missing in it. Fields and keys: of the higher
+    version; of two different copies of one version (a fork) the keys of both, and where they differ, those of the one
+    that was written last. A result that is equal to neither copy gets a version above both and a head of its own.
+    """
+    if (kept.version, kept.head) == (incoming.version, incoming.head):
+        return AbsorbOutcome.UNCHANGED, kept
+    queries = _united_queries(kept.queries, incoming.queries)
+    if incoming.version > kept.version and queries == incoming.queries:
+        return AbsorbOutcome.MERGED, replace(incoming, expires_at=max(kept.expires_at, incoming.expires_at))
+    if incoming.version < kept.version and queries == kept.queries:
+        return AbsorbOutcome.UNCHANGED, kept
+    return AbsorbOutcome.FORKED, _forked(kept, incoming, queries)
+
+
+def _forked(kept: StoredSession, incoming: StoredSession, queries: list[str]) -> StoredSession:
+    older, newer = sorted((kept, incoming), key=_precedence)
+    sections = {name: dict(entries) for name, entries in newer.sections.items()}
+    if kept.version == incoming.version:
+        sections = {name: {**older.sections[name], **newer.sections[name]} for name in SECTIONS}
+    merged = replace(
+        newer,
+        expires_at=max(kept.expires_at, incoming.expires_at),
+        last_accessed_at=max(kept.last_accessed_at, incoming.last_accessed_at),
+        version=max(kept.version, incoming.version) + 1,
+        head=hashlib.sha256("+".join(sorted((kept.head, incoming.head))).encode()).hexdigest()[:32],
+        writers=_united_writers(newer.writers, older.writers),
+        sections=sections,
+        state_bytes=sum(entry_bytes(key, text) for entries in sections.values() for key, text in entries.items()),
+        queries=queries,
+        first_position=1,
+        total_queries=0,
+        cache_hits=0,
+        history_bytes=0,
+        first_query_at=None,
+        last_query_at=None,
+    )
+    count_queries(merged, map(_facts, queries))
+    return merged
+
+
+def _precedence(session: StoredSession) -> tuple[int, datetime, str]:
+    return session.version, session.last_accessed_at, session.head
+
+
+def _united_queries(kept: Sequence[str], incoming: Sequence[str]) -> list[str]:
+    if kept == incoming[: len(kept)]:  # nearly always: one is an earlier state of the other
+        return list(incoming)
+    if incoming == kept[: len(incoming)]:
+        return list(kept)
+    known = {_facts(body).id for body in kept}
+    return [*kept, *(body for body in incoming if _facts(body).id not in known)]
+
+
+def _united_writers(newer: bytes, older: bytes) -> bytes:
+    known = {newer[offset : offset + 16] for offset in range(0, len(newer), _WRITER_BYTES)}
+    added = [older[offset : offset + _WRITER_BYTES] for offset in range(0, len(older), _WRITER_BYTES)]
+    united = newer + b"".join(entry for entry in added if entry[:16] not in known)
+    return united[: REMEMBERED_WRITERS * _WRITER_BYTES]
+
+
+def _facts(body: str) -> StoredQuery:
+    """The facts of a stored query; of one that cannot be read, an id made of its text."""
+    try:
+        fields = from_json(body)
+        at = datetime.fromisoformat(fields["timestamp"])
+        return StoredQuery(UUID(fields["id"]), at, fields.get("cache_hit", False), body)
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return StoredQuery(uuid5(_UNREADABLE_IDS, body), EPOCH, False, body)

@@ -1,0 +1,49 @@
+"""Instants: aware datetimes in UTC, to the microsecond."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, TypeAlias
+
+from pydantic import AfterValidator, AwareDatetime
+
+from perdure.errors import InvalidInputError
+
+__all__ = ["EPOCH", "Clock", "Instant", "from_micros", "to_micros", "to_utc", "utc_now"]
+
+Clock: TypeAlias = Callable[[], datetime]
+"""Gives the present instant; injected, so that tests and replays can move it."""
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+
+
+def utc_now() -> datetime:
+    """The present instant of this machine's clock."""
+    return datetime.now(UTC)
+
+
+def to_utc(instant: datetime, *, name: str = "time") -> datetime:
+    """The same instant in UTC.
+
+    Raises:
+        InvalidInputError: `instant` has no time zone, so that nobody can say which instant it is.
+    """
+    if not isinstance(instant, datetime) or instant.utcoffset() is None:
+        raise InvalidInputError(f"{name} must be an aware datetime, for instance datetime.now(UTC); got {instant!r}")
+    return instant.astimezone(UTC)
+
+
+def to_micros(instant: datetime) -> int:
+    """Microseconds since 1970-01-01T00:00:00Z, exact."""
+    return (instant - EPOCH) // _MICROSECOND
+
+
+def from_micros(micros: int) -> datetime:
+    """The inverse of `to_micros`."""
+    return EPOCH + timedelta(microseconds=micros)
+
+
+Instant: TypeAlias = Annotated[AwareDatetime, AfterValidator(lambda instant: instant.astimezone(UTC))]
+"""A field that takes any aware datetime and keeps it in UTC."""

@@ -1,0 +1,74 @@
+"""Checking what callers pass, before anything is sent."""
+
+from __future__ import annotations
+
+import math
+from datetime import timedelta
+from uuid import UUID
+
+from perdure.errors import InvalidIdError, InvalidInputError, InvalidTTLError
+from perdure.settings import Settings
+
+__all__ = ["checked_id", "checked_limit", "checked_ttl", "hours_of"]
+
+MAX_PAGE = 1_000
+"""Most items of one page."""
+
+
+def checked_id(given: UUID | str) -> UUID:
+    """A session id, from a `UUID` or its text.
+
+    Raises:
+        InvalidIdError: it is neither.
+    """
+    if isinstance(given, UUID):
+        return given
+    try:
+        if not isinstance(given, str):
+            raise TypeError("neither a UUID nor text")
+        return UUID(given)
+    except (ValueError, TypeError):
+        raise InvalidIdError(given) from None
+
+
+def checked_limit(given: int, *, name: str = "limit", lowest: int = 1, highest: int = MAX_PAGE) -> int:
+    """A whole number within bounds.
+
+    Raises:
+        InvalidInputError: anything else; names the bounds.
+    """
+    if not isinstance(given, int) or isinstance(given, bool) or not lowest <= given <= highest:
+        raise InvalidInputError(f"{name} must be a whole number from {lowest} to {highest}, not {given!r}")
+    return given
+
+
+def hours_of(given: float) -> timedelta:
+    """A number of hours, fractions allowed.
+
+    Raises:
+        InvalidInputError: not a finite number.
+    """
+    if isinstance(given, bool) or not isinstance(given, int | float) or not math.isfinite(given):
+        raise InvalidInputError(f"hours must be a number, not {given!r}")
+    try:
+        return timedelta(hours=given)
+    except OverflowError:
+        raise InvalidInputError(f"hours must be a number of reasonable size, not {given!r}") from None
+
+
+def checked_ttl(ttl_hours: float | None, ttl: timedelta | None, settings: Settings) -> timedelta:
+    """How long a new session is to live.
+
+    Raises:
+        InvalidInputError: both are given, or something that is no duration.
+        InvalidTTLError: outside the range that the settings allow.
+    """
+    if ttl is not None and ttl_hours is not None:
+        raise InvalidInputError("give ttl or ttl_hours, not both")
+    if ttl is None:
+        ttl = settings.default_ttl if ttl_hours is None else hours_of(ttl_hours)
+    if not isinstance(ttl, timedelta):
+        raise InvalidInputError(f"ttl must be a timedelta, not {ttl!r}")
+    if not timedelta(0) < ttl <= settings.max_ttl:
+        raise InvalidTTLError(ttl, maximum=settings.max_ttl)
+    return ttl

@@ -1,0 +1,97 @@
+"""Calling plugins: one by one, each on its own, so that none can disturb another or the caller."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import Callable, Iterable
+from typing import Any
+from uuid import UUID
+
+import pluggy
+import structlog
+
+from perdure import hookspecs
+from perdure.backends import BackendFactory
+from perdure.errors import PluginError, QueryVetoedError
+from perdure.models import QueryRecord
+
+__all__ = ["HookRelay"]
+
+log = structlog.get_logger("perdure.hooks")
+
+ENTRY_POINTS = "perdure.plugins"
+
+
+class HookRelay:
+    """The plugins of one store. The first that is given is called first; installed ones come after those given.
+
+    Raises:
+        PluginError: a hook that does not exist, or with arguments that it does not have.
+    """
+
+    def __init__(self, plugins: Iterable[object] = (), *, timeout_seconds: float) -> None:
+        self._timeout_seconds = timeout_seconds
+        self._manager = pluggy.PluginManager(hookspecs.NAMESPACE)
+        self._manager.add_hookspecs(hookspecs)
+        try:
+            self._manager.load_setuptools_entrypoints(ENTRY_POINTS)
+            for plugin in reversed(list(plugins)):
+                self._manager.register(plugin)
+            self._manager.check_pending()
+        except (pluggy.PluginValidationError, ValueError) as error:
+            raise PluginError(str(error)) from error
+
+    def register_backends(self) -> dict[str, BackendFactory]:
+        """The URL schemes that plugins bring."""
+        backends: dict[str, BackendFactory] = {}
+        self._manager.hook.register_backends(backends=backends)
+        return backends
+
+    def listens(self, hook: str) -> bool:
+        """Whether anybody implements the hook; a tenth of a microsecond where nobody does."""
+        return bool(getattr(self._manager.hook, hook).get_hookimpls())
+
+    async def notify(self, hook: str, **facts: Any) -> None:
+        """Tell every observer; never raises."""
+        for implementation in self._implementations(hook):
+            try:
+                await self._call(implementation, facts)
+            except Exception as error:  # noqa: BLE001 (an observer must not break what it observes)
+                log.error("hook.failed", hook=hook, plugin=implementation.plugin_name, error=_name(error))
+
+    async def prepare(self, session_id: UUID, query: QueryRecord) -> QueryRecord:
+        """The query as it is to be stored, after every `prepare_query`.
+
+        Raises:
+            QueryVetoedError: one of them raised, timed out, or gave back something that is no query.
+        """
+        for implementation in self._implementations("prepare_query"):
+            name = str(implementation.plugin_name)
+            try:
+                prepared = await self._call(implementation, {"session_id": session_id, "query": query})
+            except Exception as error:
+                raise QueryVetoedError(name, f"{_name(error)}: {error}") from error
+            if prepared is None:
+                continue
+            if not isinstance(prepared, QueryRecord):
+                raise QueryVetoedError(name, f"it gave back a {type(prepared).__name__}")
+            query = prepared.model_copy(update={"id": query.id})  # by which a repeat is known
+        return query
+
+    def _implementations(self, hook: str) -> list[pluggy.HookImpl]:
+        found: list[pluggy.HookImpl] = getattr(self._manager.hook, hook).get_hookimpls()
+        return found[::-1]
+
+    async def _call(self, implementation: pluggy.HookImpl, facts: dict[str, Any]) -> Any:
+        function: Callable[..., Any] = implementation.function
+        answer = function(*(facts[name] for name in implementation.argnames))
+        if not inspect.isawaitable(answer):
+            return answer
+        async with asyncio.timeout(self._timeout_seconds):
+            return await answer
+
+
+def _name(error: Exception) -> str:
+    """What an error is called in logs: values of state or parameters, which its message may hold, do not go there."""
+    return type(error).__name__

@@ -1,0 +1,160 @@
+"""Timing a block of code and recording it as a query, whatever becomes of it."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from types import TracebackType
+from typing import Any, Self
+from uuid import UUID
+
+import structlog
+
+from perdure.errors import InvalidValueError, ValueTooLargeError
+from perdure.models import QueryRecord
+from perdure.store.core import StoreCore
+from perdure.store.reports import TrackedQuery
+from perdure.values import plain, repr_of
+
+__all__ = ["Tracking"]
+
+log = structlog.get_logger("perdure.tracking")
+
+REPR_LENGTH = 500
+"""Characters kept of a value that cannot be encoded."""
+
+SUMMARY_LENGTH = 10_000
+"""Characters kept of a result summary that is too large as it is."""
+
+
+class Tracking:
+    """What `SessionStore.tracking` gives: set its attributes within the block; it is recorded when the block ends.
+
+    Afterwards `tracked` says where the query is kept, or is None where recording it failed, and `failure` says why.
+    """
+
+    def __init__(
+        self,
+        core: StoreCore,
+        session_id: UUID,
+        query_type: str,
+        parameters: dict[str, Any] | None,
+        *,
+        owner: str | None,
+        strict: bool,
+    ) -> None:
+        self.query_type = query_type
+        self.parameters: dict[str, Any] = dict(parameters or {})
+        self.result_summary: str | None = None
+        self.cache_hit = False
+        self.error: str | None = None
+        self.metadata: dict[str, Any] = {}
+        self.tracked: TrackedQuery | None = None
+        self.failure: Exception | None = None
+        self._core = core
+        self._session_id = session_id
+        self._owner = owner
+        self._strict = strict
+        self._began = 0.0
+
+    async def __aenter__(self) -> Self:
+        self._began = time.perf_counter()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        elapsed_ms = (time.perf_counter() - self._began) * 1000
+        if error is not None:
+            self.error = _error_text(error)
+        recording = asyncio.create_task(self._record(elapsed_ms))
+        try:
+            # Shielded: the block has run, and being cancelled now must not lose the record of it.
+            await asyncio.shield(recording)
+        except asyncio.CancelledError:
+            await asyncio.wait([recording])
+            raise
+        except Exception as failure:
+            self.failure = failure
+            log.warning(
+                "query.not_recorded",
+                session_id=str(self._session_id),
+                query_type=repr_of(self.query_type, limit=80),
+                error=type(failure).__name__,
+            )
+            if self._strict and error is None:
+                raise
+
+    async def _record(self, elapsed_ms: float) -> None:
+        core = self._core
+        draft = core.draft(self._owner)
+        record = QueryRecord(
+            timestamp=draft["at"],
+            query_type=self.query_type,
+            parameters=self._kept(self.parameters),
+            result_summary=_text(self.result_summary),
+            execution_time_ms=elapsed_ms,
+            cache_hit=bool(self.cache_hit),
+            error=_text(self.error),
+            metadata=self._kept(self.metadata),
+        )
+        try:
+            record, stored = await core.prepared(self._session_id, record)
+        except ValueTooLargeError:
+            record, stored = await core.prepared(self._session_id, _shortened(record))
+        draft["queries"] = (stored,)
+        applied = await core.apply(self._session_id, draft)
+        self.tracked = TrackedQuery(applied.total_queries, applied.total_queries, applied.version)
+        await core.notify_tracked(self._session_id, [record], first=applied.total_queries)
+
+    def _kept(self, values: Any) -> dict[str, Any]:
+        """What can be encoded as it is, the rest as its bounded `repr`."""
+        if not isinstance(values, dict):
+            return {"value": repr_of(values, limit=REPR_LENGTH)}
+        encoder = self._core.settings.value_encoder
+        kept = {}
+        for key, value in values.items():
+            name = key if isinstance(key, str) else repr_of(key, limit=REPR_LENGTH)
+            try:
+                name, value = plain([name, value], name="value", encoder=encoder)
+            except InvalidValueError:
+                name, value = repr_of(name, limit=REPR_LENGTH)[1:-1], repr_of(value, limit=REPR_LENGTH)
+            kept[name] = value
+        return kept
+
+
+def _error_text(error: BaseException) -> str:
+    if isinstance(error, asyncio.CancelledError):
+        return "cancelled"
+    return repr_of(_Verbatim(f"{type(error).__name__}: {error}"), limit=REPR_LENGTH)
+
+
+def _text(value: Any) -> str | None:
+    """Text that can be kept: another kind of value becomes its `repr`."""
+    if value is None:
+        return None
+    if isinstance(value, str):
+        return repr_of(_Verbatim(value), limit=len(value) * 8)
+    return repr_of(value, limit=SUMMARY_LENGTH)
+
+
+class _Verbatim:
+    """A text whose `repr` is itself."""
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+
+    def __repr__(self) -> str:
+        return self._text
+
+
+def _shortened(record: QueryRecord) -> QueryRecord:
+    """The record with whatever is large in it cut to its bounded `repr`."""
+    summary = record.result_summary
+    return record.model_copy(
+        update={
+            "parameters": {"truncated": repr_of(record.parameters, limit=REPR_LENGTH)},
+            "metadata": {"truncated": repr_of(record.metadata, limit=REPR_LENGTH)} if record.metadata else {},
+            "result_summary": None if summary is None else repr_of(_Verbatim(summary), limit=SUMMARY_LENGTH),
+        }
+    )
