@@ -7,7 +7,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from sqlalchemy import Select, Subquery, bindparam, case, column, func, literal, select, text
+from sqlalchemy import ClauseElement, Select, Subquery, bindparam, case, column, func, literal, select, text
 
 from perdure.backends.labels import wanted_labels
 from perdure.backends.sql.reading import snapshot
@@ -55,7 +55,7 @@ def totals_in(connection: sqlite3.Connection, *, wanted: SessionFilter) -> Sessi
     if wanted.created_before is not None:
         parameters["created_before"] = to_micros(wanted.created_before)
 
-    def run(statement: Select[Any]) -> list[Any]:
+    def run(statement: ClauseElement) -> list[Any]:
         return connection.execute(text_of(statement), parameters).fetchall()
 
     with snapshot(connection):
