@@ -136,14 +136,12 @@ def recall(session: StoredSession, change: SessionChange) -> Applied | None:
             since, or so many others have that the writer is remembered no longer.
     """
     memory = session.writers
-    for offset in range(0, len(memory), _REMEMBERED.size):
-        writer, change_id, version, total = _REMEMBERED.unpack_from(memory, offset)
-        if writer == change.writer.bytes:
-            if change_id == change.change_id:
-                return Applied(version, total)
-            if change_id > change.change_id:
-                raise OutcomeUnknownError(session.id)
-            return None
+    offset = _offset_of(change.writer, memory)
+    if offset is not None:
+        _, change_id, version, total = _REMEMBERED.unpack_from(memory, offset)
+        if change_id > change.change_id:
+            raise OutcomeUnknownError(session.id)
+        return Applied(version, total) if change_id == change.change_id else None
     if change.attempt > 1 and len(memory) >= REMEMBERED_WRITERS * _REMEMBERED.size:
         raise OutcomeUnknownError(session.id)
     return None
@@ -153,10 +151,19 @@ def _remember(memory: bytes, change: SessionChange, applied: Applied) -> bytes:
     """The memory with this change in front, in place of the writer's earlier one, or of the oldest writer's."""
     size = _REMEMBERED.size
     entry = _REMEMBERED.pack(change.writer.bytes, change.change_id, applied.version, applied.total_queries)
-    for offset in range(0, len(memory), size):
-        if memory.startswith(change.writer.bytes, offset):
-            return entry + memory[:offset] + memory[offset + size :]
-    return entry + memory[: (REMEMBERED_WRITERS - 1) * size]
+    offset = _offset_of(change.writer, memory)
+    if offset is None:
+        return entry + memory[: (REMEMBERED_WRITERS - 1) * size]
+    return entry + memory[:offset] + memory[offset + size :]
+
+
+def _offset_of(writer: UUID, memory: bytes) -> int | None:
+    """Where the writer's last change is remembered; the one that wrote last is in front."""
+    key = writer.bytes
+    for offset in range(0, len(memory), _REMEMBERED.size):
+        if memory.startswith(key, offset):
+            return offset
+    return None
 
 
 # Applying -------------------------------------------------------------------------------------------

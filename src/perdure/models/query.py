@@ -72,27 +72,26 @@ def store_query(record: QueryRecord, *, encoder: ValueEncoder, limit: int | None
         InvalidValueError: something in it cannot be kept; the message names the key.
         ValueTooLargeError: the text has more than `limit` bytes.
     """
-    name = f"query {record.query_type!r}"
     fields: dict[str, Any] = {
         "id": str(record.id),
-        "timestamp": record.timestamp,
-        "query_type": plain(record.query_type, name=f"{name}: query_type", encoder=encoder),
+        "timestamp": record.timestamp.isoformat(),
+        "query_type": record.query_type,
     }
     if record.parameters:
-        fields["parameters"] = plain(record.parameters, name=f"{name}: parameters", encoder=encoder)
+        fields["parameters"] = record.parameters
     if record.result_summary is not None:
-        fields["result_summary"] = plain(record.result_summary, name=f"{name}: result_summary", encoder=encoder)
+        fields["result_summary"] = record.result_summary
     if record.execution_time_ms is not None:
         fields["execution_time_ms"] = record.execution_time_ms
     if record.cache_hit:
         fields["cache_hit"] = True
     if record.error is not None:
-        fields["error"] = plain(record.error, name=f"{name}: error", encoder=encoder)
+        fields["error"] = record.error
     if record.metadata:
-        fields["metadata"] = plain(record.metadata, name=f"{name}: metadata", encoder=encoder)
-    body = to_json(fields)
+        fields["metadata"] = record.metadata
+    body = to_json(plain(fields, name="query", encoder=encoder))
     if limit is not None and len(body) > limit:
-        raise ValueTooLargeError(name, size=len(body), limit=limit)
+        raise ValueTooLargeError(f"query of type {record.query_type!r}", size=len(body), limit=limit)
     return StoredQuery(record.id, record.timestamp, record.cache_hit, body.decode())
 
 
@@ -103,7 +102,8 @@ def read_query(body: str, position: int) -> QueryRecord:
     true position and an `error` that says so.
     """
     try:
-        return QueryRecord.__pydantic_validator__.validate_json(f'{{"position":{position},{body[1:]}')  # type: ignore[no-any-return]
+        record: QueryRecord = QueryRecord.__pydantic_validator__.validate_json(f'{{"position":{position},{body[1:]}')
+        return record
     except ValidationError:
         return QueryRecord(
             id=UUID(int=0),

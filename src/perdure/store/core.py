@@ -15,7 +15,7 @@ from perdure.models import Clock, QueryRecord, Session, StoredQuery, StoredSessi
 from perdure.models.session import Loaded
 from perdure.settings import Settings
 from perdure.store.hooks import HookRelay
-from perdure.store.writer import ChangeWriter
+from perdure.store.writer import ChangeWriter, Submission
 
 __all__ = ["StoreCore"]
 
@@ -55,7 +55,7 @@ class StoreCore:
 
     async def apply(self, session_id: UUID, draft: Draft, *, alone: bool = False) -> Applied:
         """Write a change, merged with what else waits for that session unless it must go alone."""
-        return await self.writer.submit(session_id, draft, alone=alone).outcome
+        return await self.writer.write(session_id, Submission(draft, alone))
 
     async def prepared(self, session_id: UUID, query: QueryRecord) -> tuple[QueryRecord, StoredQuery]:
         """The query as it is to be stored, and its text.

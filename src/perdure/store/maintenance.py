@@ -48,6 +48,8 @@ class Maintenance:
             )
             taken = len(claimed.sessions) + len(claimed.unreadable)
             if not taken:
+                # Nothing is left that is due: whoever asked, and if only a cron job, this was a sweep.
+                await core.backend.start_sweep(now=now, interval=timedelta(0))
                 break
             await self._archive_claimed(claimed, report)
             left = None if left is None else left - taken
@@ -90,19 +92,24 @@ class Maintenance:
             await notify_archived(core, session, expired=True)
 
     async def purge_archived(
-        self, *, retention: timedelta, dry_run: bool = False, progress: Progress | None = None
+        self,
+        *,
+        retention: timedelta,
+        dry_run: bool = False,
+        limit: int | None = None,
+        progress: Progress | None = None,
     ) -> RetentionReport:
         """Delete what was archived longer ago than `retention`."""
         core = self._core
         now = core.now()
         report = RetentionReport([], now - retention, dry_run)
-        more = True
-        while more:
+        more, most = True, 2**31 if limit is None else limit
+        while more and most > len(report.session_ids):
             # A dry run deletes nothing, so that a second batch would be the first one again: it takes all at once.
             purged = await core.backend.purge(
                 archived_before=report.cutoff,
                 now=now,
-                limit=2**31 if dry_run else PURGE_BATCH,
+                limit=most if dry_run else min(PURGE_BATCH, most - len(report.session_ids)),
                 dry_run=dry_run,
             )
             report.session_ids.extend(purged.session_ids)

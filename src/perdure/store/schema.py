@@ -15,7 +15,7 @@ def schema_of(url: str | None = None) -> SchemaAdmin:
     Raises:
         ConfigurationError: there is nothing like a schema there.
     """
-    schema = backend_for(url if url is not None else Settings().url).schema
-    if schema is None:
-        raise ConfigurationError(f"{url} has no schema: nothing to create, upgrade, verify or drop")
-    return schema
+    backend = backend_for(url if url is not None else Settings().url)
+    if backend.schema is None:
+        raise ConfigurationError(f"{backend.name} has no schema: nothing to create, upgrade, verify or drop")
+    return backend.schema

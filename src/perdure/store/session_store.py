@@ -117,9 +117,19 @@ class SessionStore(UserSessions):
         return await self._maintenance.archive_expired(limit=limit, progress=progress)
 
     async def delete_old_archived_sessions(
-        self, retention_days: float | None = None, dry_run: bool = False, *, progress: Progress | None = None
+        self,
+        retention_days: float | None = None,
+        dry_run: bool = False,
+        *,
+        limit: int | None = None,
+        progress: Progress | None = None,
     ) -> RetentionReport:
-        """Delete what was archived more than `retention_days` ago (default: the setting); `dry_run` only says what."""
+        """Delete what was archived more than `retention_days` ago (default: the setting), or at most `limit` of it.
+
+        The longest archived go first. `dry_run` only says which they are.
+        """
+        if limit is not None:
+            checked_limit(limit, highest=2**31)
         retention = self.settings.retention
         if retention_days is not None:
             if (
@@ -129,7 +139,9 @@ class SessionStore(UserSessions):
             ):
                 raise InvalidInputError(f"retention_days must be a number from 0, not {retention_days!r}")
             retention = timedelta(days=retention_days)
-        return await self._maintenance.purge_archived(retention=retention, dry_run=dry_run, progress=progress)
+        return await self._maintenance.purge_archived(
+            retention=retention, dry_run=dry_run, limit=limit, progress=progress
+        )
 
     async def health(self) -> StoreHealth:
         """How each tier is: whether it answers, how fast, when it was last swept, what is due. Never raises."""

@@ -32,7 +32,7 @@ async def save_difference(core: StoreCore, session: Session, *, owner: str | Non
     draft["if_version"] = if_version
     new = await _prepare_queries(core, session, draft)
     was_archived = session.archived_at is not None
-    change, applied = await _send(core, session, core.writer.submit(session.id, draft, alone=True))
+    change, applied = await _send(core, session, Submission(draft, alone=True))
     await core.notify_tracked(session.id, new, first=applied.total_queries - len(new) + 1)
     await _tell(core, session, change, restored=was_archived)
 
@@ -40,7 +40,7 @@ async def save_difference(core: StoreCore, session: Session, *, owner: str | Non
 async def _send(core: StoreCore, session: Session, submission: Submission) -> tuple[SessionChange, Applied]:
     """Wait for the answer; without one, remember the change, so that it can be repeated rather than made anew."""
     try:
-        applied = await submission.outcome
+        applied = await core.writer.write(session.id, submission)
     except SessionError as refused:
         if not isinstance(refused, OutcomeUnknownError):
             session._loaded.unsettled = None
@@ -60,7 +60,7 @@ async def _settle_unsettled(core: StoreCore, session: Session) -> None:
     if change is None:
         return
     try:
-        await _send(core, session, core.writer.repeat(session.id, change))
+        await _send(core, session, Submission.again(change))
     except OutcomeUnknownError:
         # Forgotten: what was stored tells. Queries are known by their ids, entries are simply set again.
         await _drop_stored_queries(core, session, change)

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import count, takewhile
+from typing import Self
 from uuid import UUID
 
 from uuid_utils.compat import uuid7
@@ -29,20 +30,23 @@ _MERGEABLE = frozenset({"at", "owner", "max_queries", "max_state_bytes", "querie
 
 @dataclass(slots=True, eq=False)
 class Submission:
-    """A change on its way: `outcome` tells what became of it, `sent` what was sent for it, if it was sent alone."""
+    """A change on its way. `sent` is what was sent for it, once it was, and not merged with others.
+
+    `alone` keeps it from being merged; so does anything in it that a merged change could not tell apart.
+    """
 
     draft: Draft
-    outcome: asyncio.Future[Applied]
     alone: bool = False
     sent: SessionChange | None = None
+    outcome: asyncio.Future[Applied] | None = None
 
+    def __post_init__(self) -> None:
+        self.alone = self.alone or not self.draft.keys() <= _MERGEABLE
 
-@dataclass(slots=True)
-class _Lane:
-    """What waits for one session, and the task that sends it."""
-
-    waiting: list[Submission] = field(default_factory=list)
-    task: asyncio.Task[None] | None = None
+    @classmethod
+    def again(cls, change: SessionChange) -> Self:
+        """The very same change once more, after an attempt whose outcome is not known."""
+        return cls(Draft(at=change.at), alone=True, sent=change.repeated())
 
 
 class ChangeWriter:
@@ -52,49 +56,58 @@ class ChangeWriter:
         self.id = uuid7()
         self._backend = backend
         self._numbers = count(1)
-        self._lanes: dict[UUID, _Lane] = {}
+        self._lanes: dict[UUID, list[Submission]] = {}
+        self._draining: set[asyncio.Task[None]] = set()
+        self._idle = asyncio.Event()
 
     def next_head(self) -> str:
         """A head for a session that is created rather than changed."""
         return f"{self.id.hex}.{next(self._numbers)}"
 
-    def submit(self, session_id: UUID, draft: Draft, *, alone: bool = False) -> Submission:
-        """Queue a change; `alone` keeps it from being merged with others."""
-        return self._enqueue(session_id, Submission(draft, _future(), alone or not draft.keys() <= _MERGEABLE))
-
-    def repeat(self, session_id: UUID, change: SessionChange) -> Submission:
-        """Queue the very same change once more, after an attempt whose outcome is not known."""
-        return self._enqueue(session_id, Submission(Draft(at=change.at), _future(), True, change.repeated()))
+    async def write(self, session_id: UUID, submission: Submission) -> Applied:
+        """What became of a change. A caller who finds the session idle sends by itself, the others wait their turn."""
+        lane = self._lanes.get(session_id)
+        if lane is None:
+            lane = self._lanes[session_id] = []
+            try:
+                return await self._apply(session_id, submission)
+            finally:
+                self._hand_over(session_id, lane)
+        submission.outcome = asyncio.get_running_loop().create_future()
+        lane.append(submission)
+        return await submission.outcome
 
     async def finish(self) -> None:
         """Wait until nothing is on its way any more."""
-        while tasks := [lane.task for lane in self._lanes.values() if lane.task is not None]:
-            await asyncio.wait(tasks)
+        while self._lanes:
+            self._idle.clear()
+            await self._idle.wait()
 
-    def _enqueue(self, session_id: UUID, submission: Submission) -> Submission:
-        lane = self._lanes.get(session_id)
-        if lane is None:
-            lane = self._lanes[session_id] = _Lane()
-        lane.waiting.append(submission)
-        if lane.task is None:
+    def _hand_over(self, session_id: UUID, lane: list[Submission]) -> None:
+        if lane:
             # A task of its own, so that a cancelled caller hurts nobody who waits behind it.
-            lane.task = asyncio.create_task(self._drain(session_id, lane))
-        return submission
+            self._draining.add(task := asyncio.create_task(self._drain(session_id, lane)))
+            task.add_done_callback(self._draining.discard)
+        else:
+            self._close_lane(session_id)
 
-    async def _drain(self, session_id: UUID, lane: _Lane) -> None:
+    def _close_lane(self, session_id: UUID) -> None:
+        del self._lanes[session_id]
+        if not self._lanes:
+            self._idle.set()
+
+    async def _drain(self, session_id: UUID, lane: list[Submission]) -> None:
         try:
-            while lane.waiting:
-                group = _next_group(lane.waiting)
-                del lane.waiting[: len(group)]
+            while lane:
+                group = _next_group(lane)
+                del lane[: len(group)]
                 try:
                     await self._send(session_id, group)
                 finally:
-                    for submission in group:
-                        submission.outcome.cancel()  # no effect where there is an outcome, which is nearly always
+                    _cancel(group)
         finally:
-            del self._lanes[session_id]
-            for submission in lane.waiting:
-                submission.outcome.cancel()
+            _cancel(lane)
+            self._close_lane(session_id)
 
     async def _send(self, session_id: UUID, group: Sequence[Submission]) -> None:
         if len(group) == 1:
@@ -117,28 +130,34 @@ class ChangeWriter:
                 _succeed(submission, Applied(applied.version, total))
 
     async def _send_alone(self, session_id: UUID, submission: Submission) -> None:
-        if submission.sent is None:
-            submission.sent = SessionChange(writer=self.id, change_id=next(self._numbers), **submission.draft)
         try:
-            applied = await self._backend.apply(session_id, submission.sent)
+            applied = await self._apply(session_id, submission)
         except Exception as error:  # noqa: BLE001 (the caller is told)
             _fail(submission, error)
         else:
             _succeed(submission, applied)
 
-
-def _future() -> asyncio.Future[Applied]:
-    return asyncio.get_running_loop().create_future()
+    async def _apply(self, session_id: UUID, submission: Submission) -> Applied:
+        if submission.sent is None:
+            submission.sent = SessionChange(writer=self.id, change_id=next(self._numbers), **submission.draft)
+        return await self._backend.apply(session_id, submission.sent)
 
 
 def _succeed(submission: Submission, applied: Applied) -> None:
-    if not submission.outcome.done():
+    if submission.outcome is not None and not submission.outcome.done():
         submission.outcome.set_result(applied)
 
 
 def _fail(submission: Submission, error: Exception) -> None:
-    if not submission.outcome.done():
+    if submission.outcome is not None and not submission.outcome.done():
         submission.outcome.set_exception(error)
+
+
+def _cancel(submissions: Sequence[Submission]) -> None:
+    """Let nobody wait for an answer that will not come; no effect where there is one, which is nearly always."""
+    for submission in submissions:
+        if submission.outcome is not None:
+            submission.outcome.cancel()
 
 
 def _next_group(waiting: Sequence[Submission]) -> list[Submission]:

@@ -12,7 +12,7 @@ from perdure.backends.sql.tables import sessions
 from perdure.models import StoredSession
 from perdure.models.times import from_micros, to_micros
 
-__all__ = ["COLUMNS", "read_row", "row_of"]
+__all__ = ["COLUMNS", "facts_of", "read_row", "row_of"]
 
 COLUMNS = [column for column in sessions.columns if column.name != "due_at"]
 """What is selected of a session, in the order that `read_row` takes."""
@@ -45,17 +45,25 @@ def read_row(row: Sequence[Any]) -> StoredSession:
 
 def row_of(session: StoredSession) -> dict[str, Any]:
     """Every column but `due_at`, by name."""
-    first, last, archived = session.first_query_at, session.last_query_at, session.archived_at
+    archived = session.archived_at
     return {
-        "id": session.id.bytes,
         "user_id": session.user_id,
         "type": session.type,
         "assets": to_json(session.assets).decode(),
         "tags": to_json(session.tags).decode(),
         "created_at": to_micros(session.created_at),
         "expires_at": to_micros(session.expires_at),
-        "last_accessed_at": to_micros(session.last_accessed_at),
         "archived_at": None if archived is None else to_micros(archived),
+        **facts_of(session),
+    }
+
+
+def facts_of(session: StoredSession) -> dict[str, Any]:
+    """The columns that every change may touch, and the id."""
+    first, last = session.first_query_at, session.last_query_at
+    return {
+        "id": session.id.bytes,
+        "last_accessed_at": to_micros(session.last_accessed_at),
         "version": session.version,
         "head": session.head,
         "total_queries": session.total_queries,

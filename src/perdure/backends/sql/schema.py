@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from perdure.backends.sql.connection import NAME, begin, mapped, rollback
 from perdure.backends.sql.tables import VERSION_TABLE, metadata
-from perdure.errors import SchemaError
+from perdure.errors import BackendUnavailableError, SchemaError
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -25,13 +25,16 @@ _KNOWN = ("0001",)
 
 
 class SqliteSchema:
-    """The schema of one file; see `SchemaAdmin`."""
+    """The schema of one file; see `SchemaAdmin`. The folder must exist, unless `make_folder` says to make it."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, make_folder: bool = False) -> None:
         self.path = path
+        self._make_folder = make_folder
 
     async def create(self) -> None:
         """See `SchemaAdmin.create`."""
+        if self._make_folder:
+            self._make_parent()
         if await asyncio.to_thread(self._revision, create=True) != HEAD:
             await self._migrate()
 
@@ -57,6 +60,12 @@ class SqliteSchema:
     async def drop(self) -> None:
         """See `SchemaAdmin.drop`: the tables of perdure go, and the file too if nothing else is in it."""
         await asyncio.to_thread(self._drop)
+
+    def _make_parent(self) -> None:
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise BackendUnavailableError(NAME, f"no folder for {self.path}: {error.strerror}") from error
 
     def _revision(self, *, create: bool) -> str | None:
         """The revision that the file has; None where perdure never was there.

@@ -12,7 +12,7 @@ from uuid import UUID
 from perdure.backends.cursors import read_cursor
 from perdure.backends.protocol import Absorbed, BackendHealth, Claimed, HistoryPage, Purged
 from perdure.backends.sql import reading, writing
-from perdure.backends.sql.connection import NAME, DatabaseThread, Writer, connect
+from perdure.backends.sql.connection import NAME, DatabaseThread, Writer
 from perdure.backends.sql.counting import health_of, totals_in
 from perdure.backends.sql.schema import SqliteSchema
 from perdure.changes import Applied, SessionChange
@@ -38,8 +38,7 @@ class SqliteBackend:
         self, path: Path, *, busy_timeout: timedelta = timedelta(seconds=10), make_folder: bool = False
     ) -> None:
         self.path = path
-        self._make_folder = make_folder
-        self.schema = SqliteSchema(path)
+        self.schema = SqliteSchema(path, make_folder=make_folder)
         self._patience_s = busy_timeout.total_seconds()
         self._write_thread: DatabaseThread | None = None
         self._read_thread: DatabaseThread | None = None
@@ -54,12 +53,10 @@ class SqliteBackend:
         """
         if self._writer is not None:
             return
-        if self._make_folder:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
         await self.schema.create()
-        self._write_thread = await connect(self.path, busy_timeout_s=0)
+        self._write_thread = await DatabaseThread.connect(self.path, busy_timeout_s=0)
         try:
-            self._read_thread = await connect(self.path, busy_timeout_s=READ_PATIENCE_S)
+            self._read_thread = await DatabaseThread.connect(self.path, busy_timeout_s=READ_PATIENCE_S)
         except BaseException:
             await self._write_thread.close()
             raise

@@ -83,7 +83,7 @@ class _Statements:
         self.insert_session = text_of(insert(sessions))
         self.update_facts = _update(FACTS)
         self.update_all = _update((*FACTS, *STANDING))
-        self.update_due = text_of(update(sessions).where(_is(s.id, "b_id")).values(due_at=bindparam("due_at")))
+        self.update_due = text_of(update(sessions).where(_is(s.id)).values(due_at=bindparam("due_at")))
         self.delete_session = text_of(delete(sessions).where(_is(s.id)))
 
         self.select_entries = text_of(select(e.section, e.key, e.value).where(_is(e.session_id)))
@@ -145,7 +145,7 @@ class _Statements:
 
 def _update(columns: tuple[str, ...]) -> str:
     values: dict[str, BindParameter[Any]] = {name: bindparam(name) for name in columns}
-    return text_of(update(sessions).where(_is(sessions.c.id, "b_id")).values(**values))
+    return text_of(update(sessions).where(_is(sessions.c.id)).values(**values))
 
 
 SQL = _Statements()

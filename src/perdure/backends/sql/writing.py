@@ -5,7 +5,6 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import Any
 from uuid import UUID
 
 from uuid_utils.compat import uuid7
@@ -13,7 +12,7 @@ from uuid_utils.compat import uuid7
 from perdure.backends.labels import labels_of
 from perdure.backends.protocol import Absorbed, Claimed, Purged
 from perdure.backends.sql.reading import read_facts, read_session, readable
-from perdure.backends.sql.rows import row_of
+from perdure.backends.sql.rows import facts_of, row_of
 from perdure.backends.sql.statements import SQL
 from perdure.changes import Applied, SessionChange, advance, check, entry_bytes, recall
 from perdure.errors import CorruptDataError, PerdureError, SessionExistsError, SessionNotFoundError
@@ -54,29 +53,26 @@ def apply_to(connection: sqlite3.Connection, session_id: UUID, change: SessionCh
     check(session, change, freed_bytes=freed)
 
     first = session.total_queries + 1
-    labels, standing = _label_rows(session), _standing(session)
+    labels = _label_rows(session) if _moves(change) else None
     applied = advance(session, change, freed_bytes=freed)
-    row = row_of(session)
-    row["b_id"] = row["id"]
-    if _standing(session) == standing:
-        connection.execute(SQL.update_facts, row)
+    key = session_id.bytes
+    if labels is None:
+        connection.execute(SQL.update_facts, facts_of(session))
     else:
+        row = row_of(session)
         connection.execute(SQL.update_all, row)
-        connection.execute(SQL.update_due, {"b_id": row["id"], "due_at": row["expires_at"]})
+        connection.execute(SQL.update_due, {"id": key, "due_at": row["expires_at"]})
         _relabel(connection, labels, _label_rows(session))
-    _write_entries(connection, row["id"], change)
-    connection.executemany(
-        SQL.insert_query,
-        [
-            {"session_id": row["id"], "position": position, "body": query.body}
-            for position, query in enumerate(change.queries, first)
-        ],
-    )
+    _write_entries(connection, key, change)
+    for position, query in enumerate(change.queries, first):
+        connection.execute(SQL.insert_query, {"session_id": key, "position": position, "body": query.body})
     return applied
 
 
-def _standing(session: StoredSession) -> tuple[Any, ...]:
-    return session.expires_at, session.archived_at, session.assets, session.tags
+def _moves(change: SessionChange) -> bool:
+    """Whether the change may touch what sessions are found by: labels, expiry, archived or not."""
+    labels = change.add_assets or change.remove_assets or change.add_tags or change.remove_tags
+    return bool(labels) or change.expires_at is not None or change.archive
 
 
 def _write_entries(connection: sqlite3.Connection, key: bytes, change: SessionChange) -> None:
@@ -125,7 +121,7 @@ def claim_from(
         size += weight
         if number and size > max_bytes:
             break
-        connection.execute(SQL.update_due, {"b_id": key, "due_at": to_micros(now + lease)})
+        connection.execute(SQL.update_due, {"id": key, "due_at": to_micros(now + lease)})
         try:
             session = read_session(connection, UUID(bytes=key), history=None)
         except (CorruptDataError, KeyError) as error:

@@ -1,0 +1,105 @@
+"""The steps that conformance tests are made of."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from datetime import datetime, timedelta
+from typing import Any, TypeAlias
+from uuid import UUID
+
+from perdure.backends import SessionBackend
+from perdure.models import SessionFilter, StoredQuery, StoredSession
+from perdure.testing.builders import START, ChangeMaker, stored_query, stored_session
+
+__all__ = [
+    "ANY_SIZE",
+    "EXPIRY",
+    "FOREVER",
+    "HOUR",
+    "MICROSECOND",
+    "MINUTE",
+    "OpenBackend",
+    "archived_session",
+    "claimed_ids",
+    "created",
+    "fork_of",
+    "listed",
+    "numbered",
+    "numbered_session",
+    "whole",
+]
+
+OpenBackend: TypeAlias = Callable[[], Awaitable[SessionBackend]]
+"""What the fixture `open_backend` is."""
+
+MICROSECOND = timedelta(microseconds=1)
+MINUTE = timedelta(minutes=1)
+HOUR = timedelta(hours=1)
+EXPIRY = START + HOUR
+"""When sessions of `stored_session` expire."""
+FOREVER = START + timedelta(days=3650)
+ANY_SIZE = 2**40
+
+
+async def created(backend: SessionBackend, **facts: Any) -> StoredSession:
+    """A session of `stored_session` that the backend keeps."""
+    session = stored_session(**facts)
+    await backend.create(session)
+    return session
+
+
+async def whole(backend: SessionBackend, session_id: UUID) -> StoredSession:
+    """The session with all of its history; it must be there."""
+    session = await backend.read(session_id)
+    assert session is not None, f"session {session_id} is gone"
+    return session
+
+
+async def listed(backend: SessionBackend, *, limit: int = 100, **wanted: Any) -> list[UUID]:
+    """The ids on all pages of a listing."""
+    ids: list[UUID] = []
+    cursor = None
+    while True:
+        page = await backend.find(SessionFilter(**wanted), cursor=cursor, limit=limit)
+        ids += [summary.id for summary in page]
+        cursor = page.next_cursor
+        if cursor is None:
+            return ids
+
+
+async def claimed_ids(
+    backend: SessionBackend,
+    now: datetime = EXPIRY,
+    *,
+    lease: timedelta = MINUTE,
+    limit: int = 100,
+    max_bytes: int = ANY_SIZE,
+) -> list[UUID]:
+    """The ids of what one claim takes."""
+    claimed = await backend.claim_expired(now=now, lease=lease, limit=limit, max_bytes=max_bytes)
+    assert claimed.unreadable == {}
+    return [session.id for session in claimed]
+
+
+def numbered(count: int, *, first: int = 1) -> tuple[StoredQuery, ...]:
+    """So many queries that can be told apart."""
+    return tuple(stored_query(f"query-{number}") for number in range(first, first + count))
+
+
+def numbered_session(count: int, **facts: Any) -> StoredSession:
+    """A session of so many queries."""
+    return stored_session(queries=numbered(count), **facts)
+
+
+def archived_session(archived_at: datetime = EXPIRY, **facts: Any) -> StoredSession:
+    """A session in the archive."""
+    return stored_session(archived_at=archived_at, **facts)
+
+
+async def fork_of(backend: SessionBackend, session: StoredSession, **content: Any) -> StoredSession:
+    """What `session` becomes by one change, made elsewhere: the backend keeps it as it was."""
+    await backend.apply(session.id, ChangeMaker().change(**content))
+    changed = await whole(backend, session.id)
+    await backend.evict(session.id, version=changed.version, head=changed.head)
+    await backend.create(session)
+    return changed
