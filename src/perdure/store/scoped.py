@@ -36,7 +36,7 @@ from perdure.store.arguments import checked_id, checked_limit, checked_ttl, hour
 from perdure.store.core import StoreCore
 from perdure.store.reports import TrackedQuery
 from perdure.store.tracking import Tracking
-from perdure.store.updating import save_difference
+from perdure.store.updating import save_difference, save_expiry
 
 __all__ = ["UserSessions"]
 
@@ -262,19 +262,9 @@ class UserSessions:
         if stored is None:
             raise SessionNotFoundError(known)
         session = core.session_of(stored, history=None)
-        restored = session.is_archived
-        session.expires_at = extended(session.expires_at, by, now=core.now(), maximum=core.settings.max_ttl)
-        draft = core.draft(self._owner)
-        draft["expires_at"] = session.expires_at
-        applied = await core.apply(known, draft, alone=True)
-        current = await self._read(known, history=None)
-        if current is None:
-            raise SessionNotFoundError(known)
-        session = core.session_of(current, history=None)
-        assert session.version >= applied.version
-        await core.notify("session_extended", session=session)
-        if restored:
-            await core.notify("session_restored", session=session)
+        expires_at = extended(session.expires_at, by, now=core.now(), maximum=core.settings.max_ttl)
+        if session.is_archived or expires_at > session.expires_at:
+            await save_expiry(core, session, owner=self._owner, expires_at=expires_at)
         return session
 
     async def archive_session(self, session_id: UUID | str) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import cast
 
 from perdure.changes import Applied, Draft, SessionChange
@@ -11,7 +12,7 @@ from perdure.models import QueryRecord, Session
 from perdure.store.core import StoreCore
 from perdure.store.writer import Submission
 
-__all__ = ["save_difference"]
+__all__ = ["save_difference", "save_expiry"]
 
 
 async def save_difference(core: StoreCore, session: Session, *, owner: str | None, if_version: int | None) -> None:
@@ -35,6 +36,16 @@ async def save_difference(core: StoreCore, session: Session, *, owner: str | Non
     change, applied = await _send(core, session, Submission(draft, alone=True))
     await core.notify_tracked(session.id, new, first=applied.total_queries - len(new) + 1)
     await _tell(core, session, change, restored=was_archived)
+
+
+async def save_expiry(core: StoreCore, session: Session, *, owner: str | None, expires_at: datetime) -> None:
+    """Move the expiry of a session that was just loaded, restore it if it is archived, and bring it up to date."""
+    restored = session.is_archived
+    draft = core.draft(owner)
+    draft["expires_at"] = expires_at
+    session.expires_at = expires_at
+    change, _ = await _send(core, session, Submission(draft, alone=True))
+    await _tell(core, session, change, restored=restored)
 
 
 async def _send(core: StoreCore, session: Session, submission: Submission) -> tuple[SessionChange, Applied]:

@@ -23,6 +23,9 @@ HEAD = "0001"
 
 _KNOWN = ("0001",)
 
+OLDEST_SQLITE = (3, 37, 0)
+"""The first with STRICT tables."""
+
 
 class SqliteSchema:
     """The schema of one file; see `SchemaAdmin`. The folder must exist, unless `make_folder` says to make it."""
@@ -73,16 +76,19 @@ class SqliteSchema:
         Raises:
             SchemaError: no file (unless `create`), no database, or one of a newer perdure.
         """
+        if sqlite3.sqlite_version_info < OLDEST_SQLITE:
+            needed = ".".join(map(str, OLDEST_SQLITE))
+            raise SchemaError(NAME, f"SQLite {needed} or newer is needed; this Python has {sqlite3.sqlite_version}")
         if not create and not self.path.exists():
             raise SchemaError(NAME, f"there is no file {self.path}; run `perdure db create`")
         try:
             with closing(sqlite3.connect(self.path, isolation_level=None, timeout=30)) as connection:
+                if create:  # stored in the file, but a copy made by backup tools may have lost it
+                    connection.execute("PRAGMA journal_mode=WAL")
                 found = connection.execute(
                     "SELECT name FROM sqlite_schema WHERE type = 'table' AND name = ?", (VERSION_TABLE,)
                 ).fetchone()
                 if found is None:
-                    if create:
-                        connection.execute("PRAGMA journal_mode=WAL")
                     return None
                 row = connection.execute(f"SELECT version_num FROM {VERSION_TABLE}").fetchone()
         except sqlite3.Error as error:
