@@ -1,0 +1,80 @@
+"""Tables and pages that claim to name everything do."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+import pytest
+from tests.docs.pages import PROJECT, table_rows
+
+from perdure import Settings, errors, hookspecs
+from perdure.settings import PREFIX
+
+
+def code(cell: str) -> str:
+    return cell.strip("`")
+
+
+def written(value: Any) -> str:
+    """A default as the table writes it."""
+    match value:
+        case None:
+            return "–"
+        case bool():
+            return str(value).lower()
+        case int() | float():
+            return f"{value:.12g}"
+        case str():
+            return value
+    return str(value.__name__)
+
+
+def settings_table() -> dict[str, tuple[str, str]]:
+    """Variable and default of each setting, as the table writes them."""
+    table = {}
+    for setting, default, _ in table_rows("settings.md", heading="## Every setting"):
+        name, _, variable = setting.partition("<br>")
+        table[code(name)] = code(variable), code(default.split(" ")[0])
+    return table
+
+
+def test_the_table_of_settings_names_each_with_its_variable() -> None:
+    variables = {name: variable for name, (variable, _) in settings_table().items()}
+
+    expected = {name: PREFIX + name.upper() for name in Settings.model_fields}
+    assert variables == expected | {"value_encoder": ""}  # a function is not to be had from the environment
+
+
+def test_the_table_of_settings_gives_the_true_defaults(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in Settings.model_fields:
+        monkeypatch.delenv(PREFIX + name.upper(), raising=False)
+
+    defaults = {name: default for name, (_, default) in settings_table().items()}
+
+    settings = Settings()
+    assert defaults == {name: written(getattr(settings, name)) for name in Settings.model_fields}
+
+
+def test_every_error_has_its_line() -> None:
+    documented = [code(row[0]) for row in table_rows("errors.md", heading="## What to do about each")]
+
+    assert sorted(documented) == sorted(errors.__all__)
+
+
+def test_the_tree_of_errors_is_the_one_in_the_code() -> None:
+    page = (PROJECT / "docs" / "errors.md").read_text(encoding="utf-8")
+    tree = (inspect.getdoc(errors) or "").partition("\n\n")[2]
+
+    assert tree.startswith("PerdureError\n")
+    assert tree in page
+
+
+def test_every_hook_has_its_line() -> None:
+    table = {code(row[0]): row[1] for row in table_rows("plugins.md", heading="## Every hook")}
+    hooks = {name: hook for name, hook in vars(hookspecs).items() if hasattr(hook, "perdure_spec")}
+
+    assert table.keys() == hooks.keys()
+    for name, arguments in table.items():
+        named = [code(argument.split(" ")[0]) for argument in arguments.split(", ")]
+        assert named == list(inspect.signature(hooks[name]).parameters)
