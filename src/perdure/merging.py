@@ -15,7 +15,7 @@ from perdure.changes import REMEMBERED_WRITERS, count_queries, entry_bytes
 from perdure.models.query import StoredQuery
 from perdure.models.state import SECTIONS
 from perdure.models.stored import StoredSession
-from perdure.models.times import EPOCH
+from perdure.models.times import EPOCH, to_utc
 
 __all__ = ["AbsorbOutcome", "merge"]
 
@@ -52,11 +52,16 @@ def merge(kept: StoredSession, incoming: StoredSession) -> tuple[AbsorbOutcome, 
     if (kept.version, kept.head) == (incoming.version, incoming.head):
         return AbsorbOutcome.UNCHANGED, kept
     queries = _united_queries(kept.queries, incoming.queries)
-    if incoming.version > kept.version and queries == incoming.queries:
-        return AbsorbOutcome.MERGED, replace(incoming, expires_at=max(kept.expires_at, incoming.expires_at))
-    if incoming.version < kept.version and queries == kept.queries:
+    if _holds(incoming, kept, queries):
+        return AbsorbOutcome.MERGED, incoming
+    if _holds(kept, incoming, queries):
         return AbsorbOutcome.UNCHANGED, kept
     return AbsorbOutcome.FORKED, _forked(kept, incoming, queries)
+
+
+def _holds(later: StoredSession, earlier: StoredSession, queries: list[str]) -> bool:
+    """Whether `later` has all that must not be lost: the queries of both, and no earlier an expiry."""
+    return later.version > earlier.version and later.queries == queries and later.expires_at >= earlier.expires_at
 
 
 def _forked(kept: StoredSession, incoming: StoredSession, queries: list[str]) -> StoredSession:
@@ -109,7 +114,7 @@ def _facts(body: str) -> StoredQuery:
     """The facts of a stored query; of one that cannot be read, an id made of its text."""
     try:
         fields = from_json(body)
-        at = datetime.fromisoformat(fields["timestamp"])
-        return StoredQuery(UUID(fields["id"]), at, fields.get("cache_hit", False), body)
+        at = to_utc(datetime.fromisoformat(fields["timestamp"]))
+        return StoredQuery(UUID(fields["id"]), at, fields.get("cache_hit", False) is True, body)
     except (ValueError, KeyError, TypeError, AttributeError):
         return StoredQuery(uuid5(_UNREADABLE_IDS, body), EPOCH, False, body)

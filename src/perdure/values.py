@@ -32,6 +32,11 @@ ValueEncoder: TypeAlias = Callable[[Any], Any]
 MAX_DEPTH = 100
 """How deep lists and maps may be nested."""
 
+MAX_DIGITS = 4_300
+"""How many digits a whole number may have: those with more could be written, but not read again."""
+
+_ABOVE_ALL = 10**MAX_DIGITS
+
 
 def encode(value: Any, *, name: str, encoder: ValueEncoder, limit: int | None = None) -> str:
     """The JSON text of `value`, to be stored as it is; `name` stands for it in errors; `limit` is in bytes of UTF-8.
@@ -55,8 +60,8 @@ def plain(value: Any, *, name: str, encoder: ValueEncoder) -> Any:
     """A copy of `value` made of nothing but JSON types.
 
     Raises:
-        InvalidValueError: NaN, infinity, bytes, NUL, lone surrogates, cycles, nesting deeper than `MAX_DEPTH`,
-            keys that are not text, and whatever `encoder` does not know.
+        InvalidValueError: NaN, infinity, bytes, NUL, lone surrogates, cycles, nesting deeper than `MAX_DEPTH`, more
+            than `MAX_DIGITS`, keys that are not text, and whatever `encoder` does not know.
     """
     try:
         return _plain(value, encoder, 0)
@@ -119,7 +124,9 @@ def _plain(value: Any, encoder: ValueEncoder, depth: int) -> Any:
     kind = type(value)
     if kind is str:
         return value if value.isascii() and "\0" not in value else _text(value)
-    if kind is int or kind is bool or value is None:
+    if kind is int:
+        return _whole(value)
+    if kind is bool or value is None:
         return value
     if kind is float:
         if math.isfinite(value):
@@ -141,7 +148,7 @@ def _plain_map(value: Mapping[Any, Any], encoder: ValueEncoder, depth: int) -> d
         for key, item in value.items():
             if not isinstance(key, str):
                 raise _RefusedError(f"keys must be text, not {type(key).__name__}")
-            copy[_text(key)] = _plain(item, encoder, depth + 1)
+            copy[_text(str.__str__(key))] = _plain(item, encoder, depth + 1)
     except _RefusedError as refused:
         refused.steps.append(f"[{key!r}]")
         raise
@@ -168,16 +175,24 @@ def _plain_other(value: Any, encoder: ValueEncoder, depth: int) -> Any:
             nearer = encoder(value)
         except (TypeError, ValueError) as error:
             raise _RefusedError(str(error)) from None
+        except Exception as error:
+            raise _RefusedError(f"encoding it raises {type(error).__name__}") from error
         return _plain(nearer, encoder, depth + 1)
     if isinstance(value, str):
         return _text(str.__str__(value))
     if isinstance(value, int):
-        return int(value)
+        return _whole(int(value))
     if isinstance(value, float):
         return _plain(float(value), encoder, depth)
     if isinstance(value, Mapping):
         return _plain_map(value, encoder, depth)
     return _plain_list(value, encoder, depth)
+
+
+def _whole(value: int) -> int:
+    if -_ABOVE_ALL < value < _ABOVE_ALL:
+        return value
+    raise _RefusedError(f"a number of more than {MAX_DIGITS:,} digits")
 
 
 def _text(value: str) -> str:

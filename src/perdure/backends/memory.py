@@ -9,6 +9,7 @@ from bisect import bisect_left, insort
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from itertools import chain
 from uuid import UUID
 
 from uuid_utils.compat import uuid7
@@ -21,6 +22,7 @@ from perdure.changes import Applied, SessionChange, advance, check, entry_bytes,
 from perdure.errors import BackendClosedError, SessionExistsError, SessionNotFoundError
 from perdure.merging import AbsorbOutcome, merge
 from perdure.models import Page, SessionFilter, SessionSummary, SessionTotals, StoredSession
+from perdure.models.times import to_micros
 
 __all__ = ["MemoryBackend", "MemoryData"]
 
@@ -169,7 +171,13 @@ class MemoryBackend:
         self, sessions: Sequence[StoredSession], *, tickets: Mapping[UUID, str] | None = None
     ) -> list[Absorbed]:
         """See `SessionBackend.absorb`."""
-        return [Absorbed(session.id, self._absorb_one(session, tickets)) for session in sessions]
+        report = []
+        for session in sessions:
+            try:
+                report.append(Absorbed(session.id, self._absorb_one(session, tickets)))
+            except (AttributeError, TypeError, ValueError) as error:
+                report.append(Absorbed(session.id, AbsorbOutcome.FAILED, str(error)))
+        return report
 
     def _absorb_one(self, session: StoredSession, tickets: Mapping[UUID, str] | None) -> AbsorbOutcome:
         kept = self._kept.sessions.get(session.id)
@@ -180,10 +188,11 @@ class MemoryBackend:
             if kept is not None or ticket is None or tickets.get(session.id) != ticket:
                 return AbsorbOutcome.REFUSED
         outcome, result = (AbsorbOutcome.STORED, session) if kept is None else merge(kept, session)
-        self._kept.tickets.pop(session.id, None)
         if outcome is not AbsorbOutcome.UNCHANGED:
+            _refuse_what_no_column_takes(result)
             self._remove(session.id)
             self._put(result.copy())
+        self._kept.tickets.pop(session.id, None)
         return outcome
 
     async def ticket(self, session_id: UUID, *, now: datetime) -> str:
@@ -268,3 +277,12 @@ def _freed_bytes(session: StoredSession, change: SessionChange) -> int:
     return sum(
         entry_bytes(key, session.sections[section][key]) for section, key in touched if key in session.sections[section]
     )
+
+
+def _refuse_what_no_column_takes(session: StoredSession) -> None:
+    """Raise for a fact that is not of its type, as a database would."""
+    entries = (pair for section in session.sections.values() for pair in section.items())
+    for text in (session.type, session.head, *session.assets, *session.tags, *chain(*entries), *session.queries):
+        text.encode()
+    for instant in (session.created_at, session.expires_at, session.last_accessed_at):
+        to_micros(instant)

@@ -145,8 +145,7 @@ class SessionBackend(Protocol):
         Raises: the first of these that holds; nothing changed
             OutcomeUnknownError: see `perdure.changes.recall`; a repeat that is remembered gets its first answer.
             SessionNotFoundError: absent, deleted, or not `change.owner`'s.
-            SessionArchivedError, SessionExpiredError, VersionConflictError, QueryLimitExceededError,
-            StateLimitExceededError: see `perdure.changes.check`.
+            SessionError: archived, expired, another version, past a limit; in the order of `perdure.changes.check`.
         """
 
     async def queries(

@@ -76,7 +76,7 @@ def _sqlite(url: str) -> SessionBackend:
 
     parts = urlsplit(url)
     path = unquote(parts.path.removeprefix("/"))
-    if parts.netloc or not path or parts.query or parts.fragment:
+    if not url.startswith("sqlite:///") or not path or parts.query or parts.fragment:
         raise ConfigurationError(f"not a SQLite URL: {url}; sqlite:///relative.db, or sqlite:////absolute.db")
     if path == ":memory:":
         raise ConfigurationError("for sessions in memory use memory://")

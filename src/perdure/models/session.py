@@ -17,7 +17,7 @@ from perdure.models.names import SessionType, checked_name, checked_names, check
 from perdure.models.query import QueryRecord, store_query
 from perdure.models.state import SECTIONS, Section, SessionState
 from perdure.models.stored import StoredSession
-from perdure.models.times import Clock, Instant, to_utc, utc_now
+from perdure.models.times import Clock, Instant, hours_of, to_utc, utc_now
 from perdure.values import encode, encode_default
 
 __all__ = ["DEFAULT_MAX_QUERIES", "DEFAULT_MAX_TTL", "Loaded", "Session"]
@@ -106,7 +106,7 @@ class Session(BaseModel):
             InvalidTTLError: `hours` is not above 0, or above the maximum.
         """
         self.expires_at = extended(
-            self.expires_at, timedelta(hours=hours), now=self._loaded.clock(), maximum=self._loaded.max_ttl
+            self.expires_at, hours_of(hours), now=self._loaded.clock(), maximum=self._loaded.max_ttl
         )
 
     def touch(self) -> None:

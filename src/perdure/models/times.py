@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, TypeAlias
@@ -11,7 +12,7 @@ from pydantic_core import CoreSchema, core_schema
 
 from perdure.errors import InvalidInputError
 
-__all__ = ["EPOCH", "Clock", "Instant", "from_micros", "to_micros", "to_utc", "utc_now"]
+__all__ = ["EPOCH", "Clock", "Instant", "from_micros", "hours_of", "to_micros", "to_utc", "utc_now"]
 
 Clock: TypeAlias = Callable[[], datetime]
 """Gives the present instant; injected, so that tests and replays can move it."""
@@ -34,6 +35,20 @@ def to_utc(instant: datetime, *, name: str = "time") -> datetime:
     if not isinstance(instant, datetime) or instant.utcoffset() is None:
         raise InvalidInputError(f"{name} must be an aware datetime, for instance datetime.now(UTC); got {instant!r}")
     return instant.astimezone(UTC)
+
+
+def hours_of(given: float) -> timedelta:
+    """A number of hours, fractions allowed.
+
+    Raises:
+        InvalidInputError: not a finite number.
+    """
+    if isinstance(given, bool) or not isinstance(given, int | float) or not math.isfinite(given):
+        raise InvalidInputError(f"hours must be a number, not {given!r}")
+    try:
+        return timedelta(hours=given)
+    except OverflowError:
+        raise InvalidInputError(f"hours must be a number of reasonable size, not {given!r}") from None
 
 
 def to_micros(instant: datetime) -> int:

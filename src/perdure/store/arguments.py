@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from datetime import timedelta
 from uuid import UUID
 
 from perdure.errors import InvalidIdError, InvalidInputError, InvalidTTLError
+from perdure.models.times import hours_of
 from perdure.settings import Settings
 
-__all__ = ["checked_id", "checked_limit", "checked_ttl", "hours_of"]
+__all__ = ["checked_id", "checked_limit", "checked_ttl"]
 
 MAX_PAGE = 1_000
 """Most items of one page."""
@@ -40,20 +40,6 @@ def checked_limit(given: int, *, name: str = "limit", lowest: int = 1, highest: 
     if not isinstance(given, int) or isinstance(given, bool) or not lowest <= given <= highest:
         raise InvalidInputError(f"{name} must be a whole number from {lowest} to {highest}, not {given!r}")
     return given
-
-
-def hours_of(given: float) -> timedelta:
-    """A number of hours, fractions allowed.
-
-    Raises:
-        InvalidInputError: not a finite number.
-    """
-    if isinstance(given, bool) or not isinstance(given, int | float) or not math.isfinite(given):
-        raise InvalidInputError(f"hours must be a number, not {given!r}")
-    try:
-        return timedelta(hours=given)
-    except OverflowError:
-        raise InvalidInputError(f"hours must be a number of reasonable size, not {given!r}") from None
 
 
 def checked_ttl(ttl_hours: float | None, ttl: timedelta | None, settings: Settings) -> timedelta:

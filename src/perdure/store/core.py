@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
@@ -79,11 +78,3 @@ class StoreCore:
         if self.hooks.listens("query_tracked"):
             for position, query in enumerate(queries, first):
                 await self.hooks.notify("query_tracked", session_id=session_id, query=query.placed(position))
-
-
-async def finished(task: asyncio.Task[Any], *, within_seconds: float) -> None:
-    """Wait for a task, and cancel it where it takes longer."""
-    _, late = await asyncio.wait([task], timeout=within_seconds)
-    if late:
-        task.cancel()
-        await asyncio.wait([task])

@@ -9,16 +9,16 @@ from typing import Any
 from uuid import UUID
 
 import pluggy
-import structlog
 
 from perdure import hookspecs
 from perdure.backends import BackendFactory
 from perdure.errors import PluginError, QueryVetoedError
+from perdure.logs import EventLog
 from perdure.models import QueryRecord
 
 __all__ = ["HookRelay"]
 
-log = structlog.get_logger("perdure.hooks")
+log = EventLog("perdure.hooks")
 
 ENTRY_POINTS = "perdure.plugins"
 

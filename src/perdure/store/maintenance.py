@@ -5,21 +5,22 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import timedelta
 from typing import TypeAlias
 
-import structlog
-
 from perdure.backends import Claimed
 from perdure.errors import PerdureError, SessionArchivedError, SessionNotFoundError, VersionConflictError
+from perdure.logs import EventLog
 from perdure.models import StoredSession
-from perdure.store.core import StoreCore, finished
+from perdure.store.core import StoreCore
 from perdure.store.reports import CleanupReport, RetentionReport
 from perdure.store.scoped import notify_archived
+from perdure.store.writer import Submission
 
 __all__ = ["Maintenance", "Progress"]
 
-log = structlog.get_logger("perdure.maintenance")
+log = EventLog("perdure.maintenance")
 
 Progress: TypeAlias = Callable[[int], None]
 """Told, after each batch, how many sessions have been dealt with so far."""
@@ -86,9 +87,11 @@ class Maintenance:
         draft = core.draft(None)
         draft["archive"] = True
         draft["if_version"] = session.version  # extended meanwhile: then it is not due any more
-        applied = await core.apply(session.id, draft, alone=True)
+        submission = Submission(draft, alone=True)
+        applied = await core.writer.write(session.id, submission)
         if core.hooks.listens("session_archived") or core.hooks.listens("session_expired"):
-            session.archived_at, session.version = draft["at"], applied.version
+            assert submission.sent is not None
+            session.archived_at, session.version, session.head = draft["at"], applied.version, submission.sent.head
             await notify_archived(core, session, expired=True)
 
     async def purge_archived(
@@ -130,8 +133,10 @@ class Maintenance:
         task, self._task = self._task, None
         if task is None:
             return
-        if self._in_round.locked():
-            await finished(task, within_seconds=CLOSING_PATIENCE_S)
+        await asyncio.sleep(0)  # a round that is due begins, however soon after opening this is
+        with suppress(TimeoutError):
+            async with asyncio.timeout(CLOSING_PATIENCE_S), self._in_round:
+                pass  # between two rounds
         task.cancel()
         await asyncio.wait([task])
 

@@ -32,7 +32,8 @@ from perdure.models import (
 from perdure.models.names import checked_key, checked_name, checked_names, checked_type
 from perdure.models.session import extended
 from perdure.models.state import Section, SessionState
-from perdure.store.arguments import checked_id, checked_limit, checked_ttl, hours_of
+from perdure.models.times import hours_of
+from perdure.store.arguments import checked_id, checked_limit, checked_ttl
 from perdure.store.core import StoreCore
 from perdure.store.reports import TrackedQuery
 from perdure.store.tracking import Tracking
@@ -125,8 +126,7 @@ class UserSessions:
 
         Raises:
             VersionConflictError: somebody wrote since `if_version`; nothing changed.
-            SessionNotFoundError, SessionExpiredError, SessionArchivedError, QueryLimitExceededError,
-            StateLimitExceededError: nothing changed.
+            SessionError: no such session, expired, archived, or past a limit; nothing changed.
         """
         if checked_id(session_id) != session.id:
             raise InvalidInputError(f"session {session.id} cannot be saved as {session_id}")

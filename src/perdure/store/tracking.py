@@ -8,9 +8,8 @@ from types import TracebackType
 from typing import Any, Self
 from uuid import UUID
 
-import structlog
-
 from perdure.errors import InvalidValueError, ValueTooLargeError
+from perdure.logs import EventLog
 from perdure.models import QueryRecord
 from perdure.store.core import StoreCore
 from perdure.store.reports import TrackedQuery
@@ -18,7 +17,7 @@ from perdure.values import plain, repr_of
 
 __all__ = ["Tracking"]
 
-log = structlog.get_logger("perdure.tracking")
+log = EventLog("perdure.tracking")
 
 REPR_LENGTH = 500
 """Characters kept of a value that cannot be encoded."""

@@ -72,6 +72,7 @@ class ChangeWriter:
             try:
                 return await self._apply(session_id, submission)
             finally:
+                # Cancelled, its change may still be on its way; the higher id of the next bars it from coming late.
                 self._hand_over(session_id, lane)
         submission.outcome = asyncio.get_running_loop().create_future()
         lane.append(submission)

@@ -33,6 +33,8 @@ Work = Callable[[sqlite3.Connection], T]
 BUSY_PAUSE_S = 0.002
 """Longest pause before BEGIN is tried again. SQLite's own back-off starves one of two busy processes for a second."""
 
+OPENING_PATIENCE_S = 30.0
+
 BATCH = 512
 """Most pieces of work that share one commit."""
 
@@ -102,12 +104,16 @@ class DatabaseThread:
 
 def _connect(path: Path, busy_timeout_s: float) -> sqlite3.Connection:
     uri = f"{path.absolute().as_uri()}?mode=rw"
-    connection = sqlite3.connect(uri, uri=True, isolation_level=None, timeout=busy_timeout_s, check_same_thread=False)
+    connection = sqlite3.connect(
+        uri, uri=True, isolation_level=None, timeout=OPENING_PATIENCE_S, check_same_thread=False
+    )
     try:
         connection.execute("PRAGMA synchronous=FULL")
         connection.execute("PRAGMA foreign_keys=ON")
         connection.execute("PRAGMA cache_size=-16000")
         connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
+        # Only now: while another process recovers or closes the file, even reading it has to wait.
+        connection.execute(f"PRAGMA busy_timeout={round(busy_timeout_s * 1000)}")
     except sqlite3.Error:
         connection.close()
         raise
@@ -186,6 +192,9 @@ def _commit(batch: list[Work[Any]], patience_s: float, connection: sqlite3.Conne
         return [_commit_one(batch[0], patience_s, connection)]
     try:
         begin(connection, patience_s=patience_s)
+    except sqlite3.Error as error:
+        return [_failure(error) for _ in batch]  # it concerns the whole batch: none of it waits for the lock again
+    try:
         outcomes = [_attempt(work, connection) for work in batch]
         connection.execute("COMMIT")
         return outcomes
@@ -218,12 +227,16 @@ def _commit_one(work: Work[Any], patience_s: float, connection: sqlite3.Connecti
         return outcome
     except sqlite3.Error as error:
         rollback(connection)
-        failure = mapped(error)
-        failure.__cause__ = error
-        return failure
+        return _failure(error)
     except Exception as error:  # noqa: BLE001 (the waiter is told)
         rollback(connection)
         return error
+
+
+def _failure(error: sqlite3.Error) -> BackendError:
+    failure = mapped(error)
+    failure.__cause__ = error
+    return failure
 
 
 def rollback(connection: sqlite3.Connection) -> None:
@@ -251,7 +264,11 @@ def mapped(error: sqlite3.Error) -> BackendError:
             return BackendUnavailableError(
                 NAME, "the file cannot be opened; do it and its folder exist, with permission?"
             )
+        case sqlite3.SQLITE_CONSTRAINT:
+            return CorruptDataError(NAME, f"what is stored contradicts itself ({error}); run `perdure db verify`")
         case _ if "no such table" in str(error):
             return SchemaError(NAME, f"{error}; run `perdure db create`")
+        case _ if "no such column" in str(error) or "has no column" in str(error):
+            return SchemaError(NAME, f"{error}; run `perdure db verify`")
         case _:
             return BackendUnavailableError(NAME, str(error))

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import sqlite3
 from datetime import datetime
-from pathlib import Path
 from typing import Any, NamedTuple
 
-from sqlalchemy import ClauseElement, Select, Subquery, bindparam, case, column, func, literal, select, text
+from sqlalchemy import ClauseElement, Select, Subquery, Text, bindparam, case, cast, column, func, literal, select, text
 
 from perdure.backends.labels import wanted_labels
-from perdure.backends.sql.reading import snapshot
+from perdure.backends.sql.reading import fetched, snapshot
 from perdure.backends.sql.statements import SQL, text_of
 from perdure.backends.sql.tables import session_labels, session_queries, sessions
 from perdure.backends.sql.writing import SWEEP
@@ -36,11 +35,11 @@ def health_of(connection: sqlite3.Connection, *, now: datetime) -> HealthFacts:
     """The facts of `BackendHealth`, at a cost that does not depend on how many sessions there are."""
     swept = connection.execute(SQL.select_sweep, {"name": SWEEP}).fetchone()
     due = connection.execute(SQL.count_due, {"now": to_micros(now), "most": _DUE_COUNTED}).fetchone()[0]
-    file = Path(connection.execute("PRAGMA database_list").fetchone()[2])
+    pages, page_bytes = (connection.execute(f"PRAGMA {name}").fetchone()[0] for name in ("page_count", "page_size"))
     details = {
         "sqlite_version": sqlite3.sqlite_version,
         "journal_mode": connection.execute("PRAGMA journal_mode").fetchone()[0],
-        "size_bytes": file.stat().st_size,
+        "size_bytes": pages * page_bytes,
     }
     return HealthFacts(None if swept is None else from_micros(swept[0]), due, details)
 
@@ -56,7 +55,7 @@ def totals_in(connection: sqlite3.Connection, *, wanted: SessionFilter) -> Sessi
         parameters["created_before"] = to_micros(wanted.created_before)
 
     def run(statement: ClauseElement) -> list[Any]:
-        return connection.execute(text_of(statement), parameters).fetchall()
+        return fetched(connection, text_of(statement), parameters)
 
     with snapshot(connection):
         (numbers,) = run(_session_numbers(matching))
@@ -125,8 +124,8 @@ def _query_numbers(matching: Subquery) -> Select[int, int, Any]:
     ).select_from(_their_queries(matching))
 
 
-def _query_types(matching: Subquery) -> Select[Any]:
-    kind = func.coalesce(_fact("query_type"), text(f"'{UNREADABLE}'"))
+def _query_types(matching: Subquery) -> Select[str, int]:
+    kind = func.coalesce(cast(_fact("query_type"), Text), text(f"'{UNREADABLE}'"))
     return select(kind, func.count()).select_from(_their_queries(matching)).group_by(text("1"))
 
 
@@ -134,11 +133,14 @@ def _their_queries(matching: Subquery) -> Any:
     return matching.join(session_queries, session_queries.c.session_id == matching.c.session_id)
 
 
-def _labels(matching: Subquery, kind: str) -> Select[Any]:
+def _labels(matching: Subquery, kind: str) -> Select[str, int]:
     """Sessions by label of one kind, without the kind's prefix."""
-    source = {"asset:": "sessions.assets", "tag:": "sessions.tags"}.get(kind)
+    source = {"asset:": sessions.c.assets, "tag:": sessions.c.tags}.get(kind)
     sessions_there = matching.join(sessions, sessions.c.id == matching.c.session_id)
     if source is None:
         return select(sessions.c.type, func.count()).select_from(sessions_there).group_by(sessions.c.type)
-    each = func.json_each(text(source)).table_valued(column("value"), name="each")
-    return select(each.c.value, func.count()).select_from(sessions_there.join(each, text("1"))).group_by(each.c.value)
+    readable = case((func.json_valid(source) == text("1"), source), else_=text("'[]'"))
+    each = func.json_each(readable).table_valued(column("value"), name="each")
+    name = cast(each.c.value, Text)
+    named = select(name, func.count()).select_from(sessions_there.join(each, each.c.value.is_not(None)))
+    return named.group_by(name)

@@ -3,29 +3,40 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 from uuid import UUID
 
-import structlog
-
 from perdure.backends.cursors import SortKey, write_cursor
 from perdure.backends.labels import wanted_labels
 from perdure.backends.protocol import HistoryPage
-from perdure.backends.sql.rows import read_row
+from perdure.backends.sql.rows import COLUMNS, read_counters, read_row
 from perdure.backends.sql.statements import SQL, find_page
 from perdure.errors import CorruptDataError
+from perdure.logs import EventLog
 from perdure.models import Page, SessionFilter, SessionSummary, StoredSession
-from perdure.models.times import from_micros, to_micros
+from perdure.models.times import to_micros
 
-__all__ = ["find_in", "read_facts", "read_queries", "read_session", "read_snapshot", "readable", "snapshot"]
+__all__ = [
+    "fetched",
+    "find_in",
+    "read_facts",
+    "read_for_change",
+    "read_queries",
+    "read_session",
+    "read_snapshot",
+    "readable",
+    "snapshot",
+]
 
-log = structlog.get_logger("perdure.sqlite")
+log = EventLog("perdure.sqlite")
 
 _LATEST = 2**62
 _ABOVE_ALL = b"\xff" * 17
 _RARITY_COUNTED = 1_000
+_CREATED_AT = [column.name for column in COLUMNS].index("created_at")
+_LABELLED_AT = len(COLUMNS)
 
 
 @contextmanager
@@ -38,29 +49,62 @@ def snapshot(connection: sqlite3.Connection) -> Iterator[None]:
         connection.execute("COMMIT")
 
 
+def fetched(connection: sqlite3.Connection, statement: str, parameters: Mapping[str, Any]) -> list[Any]:
+    r"""All rows. Damaged text that is no UTF-8 comes with `\x…` for its bad bytes, which no reader takes for JSON."""
+    try:
+        return connection.execute(statement, parameters).fetchall()
+    except sqlite3.OperationalError as error:
+        if getattr(error, "sqlite_errorcode", None) is not None:  # only the driver's own errors have none
+            raise
+    connection.text_factory = lambda raw: raw.decode("utf-8", "backslashreplace")
+    try:
+        return connection.execute(statement, parameters).fetchall()
+    finally:
+        connection.text_factory = str
+
+
 def read_facts(connection: sqlite3.Connection, session_id: UUID) -> StoredSession | None:
     """The session without sections and queries.
 
     Raises:
         CorruptDataError: its row cannot be read.
     """
-    row = connection.execute(SQL.select_session, {"id": session_id.bytes}).fetchone()
-    return None if row is None else _read(row)
+    rows = fetched(connection, SQL.select_session, {"id": session_id.bytes})
+    return _read(rows[0]) if rows else None
+
+
+def read_for_change(connection: sqlite3.Connection, session_id: UUID) -> StoredSession | None:
+    """What a change that moves no label looks at: see `read_counters`.
+
+    Raises:
+        CorruptDataError: its row cannot be read.
+    """
+    rows = fetched(connection, SQL.select_counters, {"id": session_id.bytes})
+    try:
+        return read_counters(session_id, rows[0]) if rows else None
+    except (ValueError, TypeError, OverflowError) as error:
+        raise CorruptDataError("sqlite", f"the row of session {session_id} cannot be read: {error}") from error
 
 
 def read_session(connection: sqlite3.Connection, session_id: UUID, *, history: int | None) -> StoredSession | None:
-    """The session with its sections and its newest `history` queries (None: all)."""
+    """The session with its sections and its newest `history` queries (None: all).
+
+    Raises:
+        CorruptDataError: its row cannot be read, or an entry is in a section that does not exist.
+    """
     session = read_facts(connection, session_id)
     if session is None:
         return None
     key = {"session_id": session_id.bytes}
-    for section, entry, value in connection.execute(SQL.select_entries, key):
+    for section, entry, value in fetched(connection, SQL.select_entries, key):
+        if section not in session.sections:
+            raise CorruptDataError("sqlite", f"session {session_id} has an entry in a section {section!r}")
         session.sections[section][entry] = value
     after = 0 if history is None else max(0, session.total_queries - history)
     session.first_position = after + 1
     if history != 0:
-        rows = connection.execute(SQL.select_queries, {**key, "after": after, "upto": session.total_queries})
-        session.queries = [body for (body,) in rows.fetchall()]
+        rows = fetched(connection, SQL.select_queries, {**key, "after": after, "upto": session.total_queries})
+        session.queries = [body for (body,) in rows]
     return session
 
 
@@ -87,8 +131,8 @@ def read_queries(
     if before is not None and after == 0:
         after = max(0, upto - limit)
     upto = min(upto, after + limit)
-    rows = connection.execute(SQL.select_queries, {"session_id": session_id.bytes, "after": after, "upto": upto})
-    return HistoryPage([body for (body,) in rows.fetchall()], after + 1, session.total_queries)
+    rows = fetched(connection, SQL.select_queries, {"session_id": session_id.bytes, "after": after, "upto": upto})
+    return HistoryPage([body for (body,) in rows], after + 1, session.total_queries)
 
 
 def find_in(
@@ -99,22 +143,21 @@ def find_in(
     below_at, below_id = (_LATEST, _ABOVE_ALL) if below is None else (to_micros(below[0]), below[1].bytes)
     if wanted.created_before is not None:
         below_at, below_id = min((below_at, below_id), (to_micros(wanted.created_before), b""))
-    rows = connection.execute(
-        find_page(others=len(others), archived=wanted.archived),
-        {
-            "label": label,
-            "below_at": below_at,
-            "below_id": below_id,
-            "created_after": -_LATEST if wanted.created_after is None else to_micros(wanted.created_after),
-            "limit": limit + 1,
-            **{f"other_{number}": other for number, other in enumerate(others, 1)},
-        },
-    ).fetchall()
-    found = [SessionSummary.of(session) for session in readable(rows[:limit])]
-    if len(rows) <= limit:
-        return Page(found)
-    last = rows[limit - 1]
-    return Page(found, write_cursor((from_micros(last[5]), UUID(bytes=last[0]))))
+    statement = find_page(others=len(others), archived=wanted.archived)
+    parameters = {
+        "label": label,
+        "created_after": -_LATEST if wanted.created_after is None else to_micros(wanted.created_after),
+        "limit": limit + 1,
+        **{f"other_{number}": other for number, other in enumerate(others, 1)},
+    }
+    while True:
+        rows = fetched(connection, statement, {**parameters, "below_at": below_at, "below_id": below_id})
+        found = [SessionSummary.of(session) for session in readable(rows[:limit])]
+        if len(rows) <= limit:
+            return Page(found)
+        if found:  # a row that cannot be read may have no sort key that a cursor can carry
+            return Page(found, write_cursor((found[-1].created_at, found[-1].id)))
+        below_at, below_id = rows[limit - 1][_LABELLED_AT], rows[limit - 1][0]
 
 
 def readable(rows: Iterable[Sequence[Any]]) -> Iterator[StoredSession]:
@@ -128,6 +171,8 @@ def readable(rows: Iterable[Sequence[Any]]) -> Iterator[StoredSession]:
 
 def _read(row: Sequence[Any]) -> StoredSession:
     try:
+        if len(row) > _LABELLED_AT and row[_LABELLED_AT] != row[_CREATED_AT]:
+            raise ValueError("its labels and its row differ in when it was created")
         return read_row(row)
     except (ValueError, TypeError, OverflowError) as error:
         raise CorruptDataError("sqlite", f"the row of session {_id_text(row[0])} cannot be read: {error}") from error

@@ -10,23 +10,28 @@ from pydantic_core import from_json, to_json
 
 from perdure.backends.sql.tables import sessions
 from perdure.models import StoredSession
-from perdure.models.times import from_micros, to_micros
+from perdure.models.names import checked_type
+from perdure.models.times import EPOCH, from_micros, to_micros
 
-__all__ = ["COLUMNS", "facts_of", "read_row", "row_of"]
+__all__ = ["COLUMNS", "COUNTERS", "facts_of", "read_counters", "read_row", "row_of"]
 
 COLUMNS = [column for column in sessions.columns if column.name != "due_at"]
 """What is selected of a session, in the order that `read_row` takes."""
 
 
 def read_row(row: Sequence[Any]) -> StoredSession:
-    """The facts in a row of `COLUMNS`, without sections and queries."""
+    """The facts in a row of `COLUMNS`, without sections and queries.
+
+    Raises:
+        ValueError, OverflowError: something in it is not what `row_of` can have written.
+    """
     first, last = row[13], row[14]
     return StoredSession(
         UUID(bytes=row[0]),
         row[1],
-        row[2],
-        tuple(from_json(row[3])),
-        tuple(from_json(row[4])),
+        str(checked_type(row[2])),
+        _names(row[3]),
+        _names(row[4]),
         from_micros(row[5]),
         from_micros(row[6]),
         from_micros(row[7]),
@@ -41,6 +46,64 @@ def read_row(row: Sequence[Any]) -> StoredSession:
         row[16],
         row[17],
     )
+
+
+COUNTERS = [
+    sessions.c[name]
+    for name in (
+        "user_id",
+        "expires_at",
+        "last_accessed_at",
+        "archived_at",
+        "version",
+        "total_queries",
+        "cache_hits",
+        "first_query_at",
+        "last_query_at",
+        "state_bytes",
+        "history_bytes",
+        "writers",
+    )
+]
+"""What is selected of a session for a change that moves no label."""
+
+
+def read_counters(session_id: UUID, row: Sequence[Any]) -> StoredSession:
+    """What such a change looks at and advances, from a row of `COUNTERS`; the rest is left empty.
+
+    Tracking a query comes by here: what it does not need is not decoded.
+
+    Raises:
+        ValueError, OverflowError: as `read_row`.
+    """
+    archived, first, last = row[3], row[7], row[8]
+    return StoredSession(
+        id=session_id,
+        user_id=row[0],
+        type="",
+        assets=(),
+        tags=(),
+        created_at=EPOCH,
+        expires_at=from_micros(row[1]),
+        last_accessed_at=from_micros(row[2]),
+        archived_at=None if archived is None else from_micros(archived),
+        version=row[4],
+        total_queries=row[5],
+        cache_hits=row[6],
+        first_query_at=None if first is None else from_micros(first),
+        last_query_at=None if last is None else from_micros(last),
+        state_bytes=row[9],
+        history_bytes=row[10],
+        writers=row[11],
+        sections={},
+    )
+
+
+def _names(text: str) -> tuple[str, ...]:
+    names = from_json(text)
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise ValueError(f"not a list of texts: {text[:80]}")
+    return tuple(names)
 
 
 def row_of(session: StoredSession) -> dict[str, Any]:

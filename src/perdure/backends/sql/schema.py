@@ -23,6 +23,9 @@ HEAD = "0001"
 
 _KNOWN = ("0001",)
 
+PATIENCE_S = 30.0
+"""How long to wait for other processes that are migrating the same file."""
+
 OLDEST_SQLITE = (3, 37, 0)
 """The first with STRICT tables."""
 
@@ -82,7 +85,7 @@ class SqliteSchema:
         if not create and not self.path.exists():
             raise SchemaError(NAME, f"there is no file {self.path}; run `perdure db create`")
         try:
-            with closing(sqlite3.connect(self.path, isolation_level=None, timeout=30)) as connection:
+            with closing(sqlite3.connect(self.path, isolation_level=None, timeout=PATIENCE_S)) as connection:
                 if create:  # stored in the file, but a copy made by backup tools may have lost it
                     connection.execute("PRAGMA journal_mode=WAL")
                 found = connection.execute(
@@ -111,7 +114,9 @@ class SqliteSchema:
         from sqlalchemy.ext.asyncio import create_async_engine
 
         url = URL.create("sqlite+aiosqlite", database=str(self.path))
-        engine = create_async_engine(url, poolclass=NullPool, connect_args={"timeout": 30, "isolation_level": None})
+        engine = create_async_engine(
+            url, poolclass=NullPool, connect_args={"timeout": PATIENCE_S, "isolation_level": None}
+        )
         event.listen(engine.sync_engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN IMMEDIATE"))
         try:
             async with engine.begin() as connection:

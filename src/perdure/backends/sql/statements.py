@@ -23,7 +23,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects import sqlite
 from sqlalchemy.sql.elements import ColumnElement
 
-from perdure.backends.sql.rows import COLUMNS
+from perdure.backends.sql.rows import COLUMNS, COUNTERS
 from perdure.backends.sql.tables import (
     session_entries,
     session_labels,
@@ -80,6 +80,7 @@ class _Statements:
         label = session_labels.c
 
         self.select_session = text_of(select(*COLUMNS).where(_is(s.id)))
+        self.select_counters = text_of(select(*COUNTERS).where(_is(s.id)))
         self.insert_session = text_of(insert(sessions))
         self.update_facts = _update(FACTS)
         self.update_all = _update((*FACTS, *STANDING))
@@ -154,7 +155,7 @@ SQL = _Statements()
 
 @lru_cache(maxsize=64)
 def find_page(*, others: int, archived: bool | None) -> str:
-    """One page of summaries: of `:label`, and of `:other_1` … as many as `others` says.
+    """One page of rows: of `:label`, and of `:other_1` … as many as `others` says; last in each, its label's instant.
 
     Each archived flag is one descent into the primary key of the labels, in the order of the page; SQLite merges the
     two as it goes, so that nothing but the page is read.
@@ -164,7 +165,7 @@ def find_page(*, others: int, archived: bool | None) -> str:
     page = branches[0] if len(branches) == 1 else union_all(branches[0], branches[1])
     ordered = page.order_by(*(column.desc() for column in page.selected_columns)).limit(bindparam("limit")).subquery()
     return text_of(
-        select(*COLUMNS)
+        select(*COLUMNS, ordered.c.created_at)
         .join(ordered, ordered.c.session_id == sessions.c.id)
         .order_by(ordered.c.created_at.desc(), ordered.c.session_id.desc())
     )

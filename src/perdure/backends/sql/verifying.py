@@ -73,9 +73,11 @@ def _words(condition: Any) -> str:
 def integrity(connection: Connection) -> list[str]:
     """What SQLite itself finds wrong with the file, and rows that hang in the air."""
     checked = [row[0] for row in connection.execute(text("PRAGMA integrity_check(20)")) if row[0] != "ok"]
+    if checked:
+        return checked  # what else could be asked may not be answered any more
     broken = connection.execute(text("PRAGMA foreign_key_check")).fetchall()
-    checked += [f"{len(broken)} rows belong to no session, the first in {broken[0][0]}"] if broken else []
+    orphans = [f"{len(broken)} rows belong to no session, the first in {broken[0][0]}"] if broken else []
     stray = connection.execute(
         text("SELECT count(*) FROM session_labels WHERE session_id NOT IN (SELECT id FROM sessions)")
     ).scalar_one()
-    return checked + ([f"{stray} labels belong to no session"] if stray else [])
+    return orphans + ([f"{stray} labels belong to no session"] if stray else [])

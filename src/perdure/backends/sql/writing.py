@@ -5,13 +5,13 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
-from uuid import UUID
+from uuid import UUID, uuid5
 
 from uuid_utils.compat import uuid7
 
 from perdure.backends.labels import labels_of
 from perdure.backends.protocol import Absorbed, Claimed, Purged
-from perdure.backends.sql.reading import read_facts, read_session, readable
+from perdure.backends.sql.reading import fetched, read_facts, read_for_change, read_session, readable
 from perdure.backends.sql.rows import facts_of, row_of
 from perdure.backends.sql.statements import SQL
 from perdure.changes import Applied, SessionChange, advance, check, entry_bytes, recall
@@ -33,6 +33,7 @@ __all__ = [
 ]
 
 SWEEP = "archive"
+NIL = UUID(int=0)
 
 
 def create_in(connection: sqlite3.Connection, session: StoredSession) -> None:
@@ -44,7 +45,8 @@ def create_in(connection: sqlite3.Connection, session: StoredSession) -> None:
 
 def apply_to(connection: sqlite3.Connection, session_id: UUID, change: SessionChange) -> Applied:
     """See `SessionBackend.apply`. Everything is checked before anything is written."""
-    session = read_facts(connection, session_id)
+    moves = _moves(change)
+    session = read_facts(connection, session_id) if moves else read_for_change(connection, session_id)
     if session is None:
         raise SessionNotFoundError(session_id)
     if (before := recall(session, change)) is not None:
@@ -53,7 +55,8 @@ def apply_to(connection: sqlite3.Connection, session_id: UUID, change: SessionCh
     check(session, change, freed_bytes=freed)
 
     first = session.total_queries + 1
-    labels = _label_rows(session) if _moves(change) else None
+    labels = _label_rows(session) if moves else None
+    expired_at, archived_at = session.expires_at, session.archived_at
     applied = advance(session, change, freed_bytes=freed)
     key = session_id.bytes
     if labels is None:
@@ -61,7 +64,8 @@ def apply_to(connection: sqlite3.Connection, session_id: UUID, change: SessionCh
     else:
         row = row_of(session)
         connection.execute(SQL.update_all, row)
-        connection.execute(SQL.update_due, {"id": key, "due_at": row["expires_at"]})
+        if session.expires_at != expired_at or (archived_at is not None and session.archived_at is None):
+            connection.execute(SQL.update_due, {"id": key, "due_at": row["expires_at"]})  # else a lease stays one
         _relabel(connection, labels, _label_rows(session))
     _write_entries(connection, key, change)
     for position, query in enumerate(change.queries, first):
@@ -93,10 +97,8 @@ def _freed_bytes(connection: sqlite3.Connection, session_id: UUID, change: Sessi
     touched |= {(section, key) for section, entries in change.set_entries.items() for key in entries}
     freed = 0
     for section, key in touched:
-        found = connection.execute(
-            SQL.select_entry, {"session_id": session_id.bytes, "section": section, "key": key}
-        ).fetchone()
-        freed += 0 if found is None else entry_bytes(key, found[0])
+        found = fetched(connection, SQL.select_entry, {"session_id": session_id.bytes, "section": section, "key": key})
+        freed += sum(entry_bytes(key, text) for (text,) in found)
     return freed
 
 
@@ -124,8 +126,11 @@ def claim_from(
         connection.execute(SQL.update_due, {"id": key, "due_at": to_micros(now + lease)})
         try:
             session = read_session(connection, UUID(bytes=key), history=None)
-        except (CorruptDataError, KeyError) as error:
+        except CorruptDataError as error:
             claimed.unreadable[UUID(bytes=key)] = str(error)
+            continue
+        except ValueError:
+            claimed.unreadable[uuid5(NIL, key.hex())] = f"the id {key.hex()} of a session is no UUID"
             continue
         assert session is not None
         claimed.sessions.append(session)
@@ -146,8 +151,10 @@ def absorb_into(
             sqlite3.IntegrityError,
             sqlite3.DataError,
             sqlite3.InterfaceError,
+            sqlite3.ProgrammingError,
             ValueError,
             TypeError,
+            OverflowError,
         ) as error:
             connection.execute("ROLLBACK TO session")
             report.append(Absorbed(session.id, AbsorbOutcome.FAILED, str(error)))
@@ -207,9 +214,7 @@ def purge_from(
     dry_run: bool,
 ) -> Purged:
     """See `SessionBackend.purge`."""
-    rows = connection.execute(
-        SQL.select_archived, {"before": to_micros(archived_before), "limit": limit + 1}
-    ).fetchall()
+    rows = fetched(connection, SQL.select_archived, {"before": to_micros(archived_before), "limit": limit + 1})
     chosen = [session.id for session in readable(rows[:limit])]
     if not dry_run:
         for session_id in chosen:
