@@ -19,6 +19,8 @@ from perdure.cli.transfer import register_transfer
 
 __all__ = ["app"]
 
+DISTRIBUTION = "perdure"
+
 app = typer.Typer(
     cls=OneLineGroup,
     no_args_is_help=True,
@@ -62,6 +64,6 @@ def root(
 
 def _version() -> str:
     try:
-        return version("perdure")
+        return version(DISTRIBUTION)
     except PackageNotFoundError:  # run from the sources, not installed
         return "unknown"

@@ -45,12 +45,8 @@ Archive = Annotated[
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Answer with JSON on stdout.", rich_help_panel=PANEL)]
-Verbose = Annotated[
-    bool, typer.Option("--verbose", "-v", help="Say more on stderr: the log.", rich_help_panel=PANEL)
-]
-Debug = Annotated[
-    bool, typer.Option("--debug", help="Show where an error comes from.", rich_help_panel=PANEL)
-]
+Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Say more on stderr: the log.", rich_help_panel=PANEL)]
+Debug = Annotated[bool, typer.Option("--debug", help="Show where an error comes from.", rich_help_panel=PANEL)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,9 +117,7 @@ def command(
                 asyncio.run(verb(run, **given))  # type: ignore[arg-type,call-arg]  # the signature is made below
 
         own = list(inspect.signature(verb, eval_str=True).parameters.values())[1:]
-        keyword = [
-            option.replace(kind=inspect.Parameter.KEYWORD_ONLY) for option in [*own, *shared.values()]
-        ]
+        keyword = [option.replace(kind=inspect.Parameter.KEYWORD_ONLY) for option in [*own, *shared.values()]]
         run_verb.__signature__ = inspect.Signature(keyword)  # type: ignore[attr-defined]
         app.command(name)(run_verb)
         return verb

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Coroutine
 from typing import Annotated
 
 import typer
@@ -47,17 +49,29 @@ async def verify(run: Run) -> None:
 
 
 @command(database, "drop")
-async def drop(
+def drop(
     run: Run, yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False
-) -> None:
+) -> Coroutine[None, None, None]:
     """Delete the database with every session in it. Not to be undone; asks first."""
-    schema = _schema(run)
-    if not yes and not typer.confirm(f"Delete every session in {run.place}?", err=True):
-        complain("nothing was dropped")
+    # Asked before the event loop runs, which would take the first Ctrl-C for itself.
+    if not yes and not _confirmed(run, f"Delete every session in {run.place}?"):
+        complain("nothing was dropped; answer y, or give --yes")
         raise typer.Exit(FAILURE)
-    await schema.drop()
+    return _drop(run)
+
+
+async def _drop(run: Run) -> None:
+    await _schema(run).drop()
     if not run.answer({"url": run.place, "dropped": True}):
         run.out.print(f"{run.place} is gone")
+
+
+def _confirmed(run: Run, question: str) -> bool:
+    run.err.print(f"{question} [y/N]", end=" ", soft_wrap=True)
+    answer = sys.stdin.readline()
+    if not answer.endswith("\n"):  # the input ended, and the line of the question with it
+        run.err.print()
+    return answer.strip().lower() in ("y", "yes")
 
 
 def _schema(run: Run) -> SchemaAdmin:

@@ -17,7 +17,7 @@ from rich.text import Text
 from perdure import Settings
 from perdure.cli.command import Run, command
 from perdure.cli.errors import FAILURE, one_line
-from perdure.cli.output import moment, relative, shown_url, table
+from perdure.cli.output import count_of, moment, relative, shown_url, table
 from perdure.errors import (
     BackendUnavailableError,
     ConfigurationError,
@@ -87,7 +87,7 @@ def register_doctor(app: typer.Typer) -> None:
 
 
 async def doctor(run: Run) -> None:
-    """Check configuration, reachability, schema and maintenance, and say what to do; exits with 1 if something is wrong.
+    """Check configuration, reachability, schema and maintenance, and say what to do; 1 if something is wrong.
 
     It changes nothing.
     """
@@ -142,14 +142,14 @@ def _examine_tier(name: str, tier: BackendHealth, settings: Settings, seen: Exam
         return
     now = datetime.now(UTC)
     latest = OVERDUE_AFTER_INTERVALS * settings.cleanup_interval
-    many = f"{tier.due:,} sessions have" if tier.due > 1 else "1 session has"
+    many = f"{count_of(tier.due, 'session')} {'has' if tier.due == 1 else 'have'}"
     if tier.last_swept_at is None or now - tier.last_swept_at > latest:
         last = "never" if tier.last_swept_at is None else relative(tier.last_swept_at, now=now)
         what = f"{many} expired and not been archived; the last sweep was {last}"
         do = "run `perdure maintain --once` now, and `perdure maintain` as a service (or --once from cron)"
         seen.findings.append(Finding("problem", what, do))
     else:
-        do = "nothing: the next sweep archives them; `perdure maintain --once` does so now"
+        do = "nothing: the next sweep will archive it; `perdure maintain --once` does so now"
         seen.findings.append(Finding("note", f"{many} expired since the last sweep", do))
 
 
@@ -172,7 +172,9 @@ def _show(run: Run, seen: Examination) -> None:
     if seen.configuration:
         run.out.print(_configuration_table(seen.configuration))
     for name, tier in seen.tiers.items():
+        run.out.print()
         run.out.print(_tier_table(name, tier))
+    run.out.print()
     for finding in seen.findings:
         style = "bold red" if finding.level == "problem" else "bold cyan"
         run.out.print(Text.assemble((f"{finding.level}: ", style), one_line(finding.what)))

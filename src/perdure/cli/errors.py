@@ -59,7 +59,7 @@ def one_line_errors(*, debug: bool) -> Iterator[None]:
     except BrokenPipeError:
         _let_go_of_stdout()
         raise typer.Exit(FAILURE) from None
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 (the last line of defence: whatever it is, it becomes one line)
         if debug:
             traceback.print_exc()
         complain(sentence(error))
@@ -99,8 +99,7 @@ def _complain_of_usage(error: Exception) -> None:
     message = cast(Any, error).format_message()
     context = getattr(error, "ctx", None)
     if message:  # without any, help was asked for by giving no arguments, and has been shown
-        see = "" if context is None else f"; see `{context.command_path} --help`"
-        complain(one_line(message).rstrip(".") + see)
+        complain(message.rstrip(".") + ("" if context is None else f" (see `{context.command_path} --help`)"))
 
 
 def _problem(problem: Any) -> str:

@@ -22,6 +22,7 @@ from perdure.cli.errors import one_line
 __all__ = [
     "compact_json",
     "console",
+    "count_of",
     "counted",
     "duration",
     "moment",
@@ -54,7 +55,14 @@ def compact_json(value: object) -> str:
 
 def table(*columns: str, title: str | None = None, right: tuple[str, ...] = (), kept: tuple[str, ...] = ()) -> Table:
     """A table with a light head; `right` columns are numbers, `kept` ones are never wrapped or cut."""
-    made = Table(box=box.SIMPLE_HEAD, title=title, title_justify="left", title_style="bold", pad_edge=False)
+    made = Table(
+        box=box.SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
+        show_edge=False,
+        title=title,
+        title_justify="left",
+        title_style="bold",
+    )
     for name in columns:
         number = name in right
         made.add_column(
@@ -110,6 +118,11 @@ def duration(length: timedelta) -> str:
         if seconds >= (2 * size if unit == "d" else size):
             return f"{seconds / size:.0f} {unit}"
     return f"{seconds:.0f} s"
+
+
+def count_of(number: int, noun: str) -> str:
+    """A number of things: `1 session`, `2 sessions`."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def shown_url(url: str) -> str:

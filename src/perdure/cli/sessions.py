@@ -65,7 +65,7 @@ async def list_sessions(
     if not page.items:
         run.say("no sessions" if wanted == SessionFilter() else "no such sessions")
         return
-    run.out.print(sessions_table(page.items, now=now))
+    run.out.print(sessions_table(page.items, now=now, width=run.out.width))
     if page.next_cursor is not None:
         run.say(f"there are more: --cursor {page.next_cursor}")
 
@@ -81,7 +81,9 @@ async def show(run: Run, session_id: SessionId) -> None:
         run.out.print(part)
     history = session.state.history
     if history.total_queries > len(history.queries):
-        run.say(f"{history.total_queries - len(history.queries)} earlier queries: perdure sessions history {session.id}")
+        run.say(
+            f"{history.total_queries - len(history.queries)} earlier queries: perdure sessions history {session.id}"
+        )
 
 
 @command(sessions, "history")

@@ -17,7 +17,7 @@ import typer
 from perdure import Session, SessionStore, Settings
 from perdure.cli.command import Run, command
 from perdure.cli.errors import FAILURE, USAGE, complain, sentence
-from perdure.cli.output import counted, shown_url
+from perdure.cli.output import count_of, counted, shown_url
 from perdure.errors import ConfigurationError
 from perdure.store import ImportReport, schema_of
 
@@ -53,13 +53,13 @@ async def export_sessions(
                 reached(exported)
     missing = max(0, expected - exported - len(failed))
     if file == STREAM:
-        run.say(f"exported {exported:,} sessions")
+        run.say(f"exported {count_of(exported, 'session')}")
     elif not run.answer({"file": file, "exported": exported, "failed": failed, "missing": missing}):
-        run.out.print(f"exported {exported:,} sessions to {file}", soft_wrap=True)
+        run.out.print(f"exported {count_of(exported, 'session')} to {file}", soft_wrap=True)
     for session_id, reason in failed.items():
         complain(f"session {session_id}: {reason}")
     if missing:
-        complain(f"{missing:,} sessions could not be read, or were deleted meanwhile; see `perdure doctor`")
+        complain(f"{count_of(missing, 'session')} could not be read, or were deleted meanwhile; see `perdure doctor`")
     if failed or missing:
         raise typer.Exit(FAILURE)
 
@@ -113,9 +113,9 @@ def _tell(run: Run, report: ImportReport, *, bad: list[dict[str, Any]], **facts:
     counts = {name: count for name, count in asdict(report).items() if name != "failed"}
     if not run.answer({**facts, **counts, "failed": bad}):
         run.out.print(
-            f"{report.stored:,} sessions are new, {report.merged:,} brought up to date, "
-            f"{report.unchanged:,} were there already"
-            + (f", {report.deleted:,} had been deleted and stay so" if report.deleted else "")
+            f"sessions: {report.stored:,} new, {report.merged:,} brought up to date, "
+            f"{report.unchanged:,} there already"
+            + (f", {report.deleted:,} deleted here before, and left so" if report.deleted else "")
         )
     for problem in bad:
         where = f"line {problem['line']}" if "line" in problem else f"session {problem['id']}"

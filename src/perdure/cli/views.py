@@ -18,8 +18,14 @@ __all__ = ["history_table", "session_view", "sessions_table"]
 _STATE_STYLES = {"active": "green", "expired": "yellow", "archived": "dim"}
 
 
-def sessions_table(summaries: Iterable[SessionSummary], *, now: datetime) -> Table:
-    """One line for each session."""
+NARROW = 110
+"""Columns below which a listing takes two lines for each session, so that no id is cut."""
+
+
+def sessions_table(summaries: Iterable[SessionSummary], *, now: datetime, width: int) -> Table:
+    """One line for each session, or two."""
+    if width < NARROW:
+        return _narrow_table(summaries, now=now)
     made = table("id", "user", "type", "assets", "queries", "state", right=("queries",), kept=("id",))
     for summary in summaries:
         made.add_row(
@@ -29,6 +35,18 @@ def sessions_table(summaries: Iterable[SessionSummary], *, now: datetime) -> Tab
             _few(summary.assets),
             f"{summary.total_queries:,}",
             _state(summary.archived_at, summary.expires_at, now=now),
+        )
+    return made
+
+
+def _narrow_table(summaries: Iterable[SessionSummary], *, now: datetime) -> Table:
+    made = table("id, assets", "type, queries", "state, user", kept=("id, assets",))
+    for summary in summaries:
+        state = _state(summary.archived_at, summary.expires_at, now=now)
+        made.add_row(
+            f"{summary.id}\n  {_few(summary.assets, shown=4)}",
+            f"{one_line(summary.type)}\n{summary.total_queries:,}",
+            state.append(f"\n{one_line(summary.user_id or '–')}"),
         )
     return made
 
@@ -48,10 +66,12 @@ def session_view(session: Session, *, now: datetime) -> Iterator[RenderableType]
             entries = table("key", "value", title=name)
             for key, value in section.items():
                 entries.add_row(one_line(key), compact_json(value))
+            yield ""
             yield entries
     if state.history.queries:
         shown, total = len(state.history.queries), state.history.total_queries
         title = "queries" if shown == total else f"queries, the last {shown} of {total}"
+        yield ""
         yield history_table(state.history.queries, title=title)
 
 

@@ -84,10 +84,9 @@ class Price:
 
     @property
     def summary(self) -> str:
-        low, high = (
-            f"low ${self.low:,.2f} in {self.low_month}",
-            f"high ${self.high:,.2f} in {self.high_month}",
-        )
+        """The three closes, and when they were."""
+        low = f"low ${self.low:,.2f} in {self.low_month}"
+        high = f"high ${self.high:,.2f} in {self.high_month}"
         return f"{self.symbol}: ${self.close:,.2f} in {self.month} ({low}, {high})"
 
 
@@ -121,6 +120,7 @@ class Volatility:
 
     @property
     def summary(self) -> str:
+        """A year's swing, and over which period."""
         return (
             f"{self.symbol}: volatility {_percent(self.annualised, decimals=1)} a year from {self.start} to {self.end}"
         )
@@ -143,6 +143,7 @@ class Drawdown:
 
     @property
     def summary(self) -> str:
+        """The fall, from when to when, and when it was made good."""
         if self.peak is None:
             return f"{self.symbol}: never below an earlier close from {self.start} to {self.end}"
         after = f"not recovered by {self.end}" if self.recovered is None else f"recovered in {self.recovered}"
@@ -161,6 +162,7 @@ class Correlation:
 
     @property
     def summary(self) -> str:
+        """The coefficient, and over which period."""
         names = f"{self.first} and {self.second}"
         return f"{names}: correlation {self.coefficient:+.2f} from {self.start} to {self.end}"
 

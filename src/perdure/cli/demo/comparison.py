@@ -36,11 +36,11 @@ _MEASURES: dict[str, tuple[Callable[..., Measured], Callable[..., Measured]]] = 
 }
 
 PERIODS: dict[str, tuple[str, str]] = {
-    "the bust after 2000": ("2000-03", "2002-09"),
-    "the long rise to 2007": ("2002-10", "2007-10"),
+    "the years before the crisis": ("2004-08", "2007-10"),
     "the crisis of 2008": ("2007-10", "2009-02"),
-    "the rebound of 2009": ("2009-03", "2010-03"),
+    "the rebound of 2009": ("2009-02", "2010-03"),
 }
+"""Stretches of which the data have all five companies."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,22 +51,16 @@ class Comparison:
     session_id: UUID
     closes: Mapping[str, Series]
 
-    async def ask(self, query_type: str, *symbols: str, period: str | None = None) -> Measured | None:
-        """One query: answered from the session where it was asked before, else computed, and kept for the next time.
-
-        None where the data have no answer; the query is recorded with the reason.
-        """
+    async def ask(self, query_type: str, *symbols: str, period: str | None = None) -> Measured:
+        """One query: answered from the session where it was asked before, else computed, and kept for the next time."""
         measure, kept_form = _MEASURES[query_type]
         start, end = (None, None) if period is None else PERIODS[period]
         parameters = {"symbols": list(symbols)} | ({} if period is None else {"start": start, "end": end})
-        try:
-            async with self.store.tracking(self.session_id, query_type, parameters, strict=True) as query:
-                kept = kept_answer(await self.session(), query_type, *symbols, period=period)
-                query.cache_hit = kept is not None
-                result = kept_form(**kept) if kept is not None else measure(self.closes, *symbols, start=start, end=end)
-                query.result_summary = result.summary
-        except ValueError:
-            return None
+        async with self.store.tracking(self.session_id, query_type, parameters, strict=True) as query:
+            kept = kept_answer(await self.session(), query_type, *symbols, period=period)
+            query.cache_hit = kept is not None
+            result = kept_form(**kept) if kept is not None else measure(self.closes, *symbols, start=start, end=end)
+            query.result_summary = result.summary
         if kept is None:
             await self.store.store_intermediate_result(self.session_id, _key(query_type, symbols, period), result)
         return result

@@ -12,11 +12,10 @@ from rich.text import Text
 
 from perdure import QueryRecord, Session
 from perdure.cli.command import Run
-from perdure.cli.demo.analysis import Series, bar, sparkline
+from perdure.cli.demo.analysis import Drawdown, Series, bar, sparkline
 from perdure.cli.demo.comparison import PERIODS, kept_answer
 from perdure.cli.errors import one_line
 from perdure.cli.output import console, duration, relative, table
-from perdure.cli.views import history_table
 
 __all__ = ["Expired", "Found", "Report", "as_dict"]
 
@@ -56,33 +55,36 @@ class Report:
 
     def opening(self, session: Session, found: Found | None) -> None:
         """Which session this is."""
-        now = datetime.now(UTC)
         months = [month for series in self._closes.values() for month in series.months]
         self._heading("perdure demo", f"five companies, monthly closes {min(months)} to {max(months)}")
         self._say(f"The store is {self._run.place}")
         if found is None:
-            self._say(f"A new session of user {session.user_id!r}, for {duration(session.time_remaining)}: {session.id}")
+            self._say(f"A new session of the user {session.user_id!r}, for {duration(session.time_remaining)}:")
+            self._say(f"  {session.id}")
             return
-        age = relative(session.created_at, now=now)
-        self._say(f"Found your session of {age}, with {session.state.history.total_queries} queries: {session.id}")
+        age = relative(session.created_at, now=datetime.now(UTC))
+        self._say(f"Found your session, begun {age}, with {session.state.history.total_queries} queries:")
+        self._say(f"  {session.id}")
         if found.restored:
             self._say("It had expired; extend_session brought it back, with all that is in it.")
         previous = session.last_query
         if previous is not None:
-            self._say(f"Your previous query was {previous.query_type}: {one_line(previous.result_summary or '–')}")
+            self._say(f"Your previous query was {previous.query_type}:")
+            self._say(f"  {one_line(previous.result_summary or previous.error or '–')}")
 
     def comparison(self, session: Session) -> None:
         """All companies, and how much each swings."""
-        made = table("company", "close", "return", "a year", "volatility", "", right=("close", "return", "a year", "volatility"))
-        answers = {symbol: _answers(session, symbol) for symbol in self._closes}
-        for symbol, (price, gain, swing) in answers.items():
+        numbers = ("close", "return", "a year", "volatility")
+        made = table("company", *numbers, "over the years", right=numbers)
+        for symbol, series in self._closes.items():
+            price, gain, swing = _answers(session, symbol)
             made.add_row(
                 symbol,
                 f"${price['close']:,.2f}",
                 f"{gain['total']:+,.0%}",
                 f"{gain['annualised']:+.1%}",
                 f"{swing['annualised']:.0%}",
-                Text(sparkline(self._closes[symbol].closes, SPARKLINE_WIDTH), style="cyan"),
+                Text(sparkline(series.closes, SPARKLINE_WIDTH), style="cyan"),
             )
         self._heading("The comparison", "each number is a query, its answer kept in the session")
         self._out.print(made)
@@ -90,67 +92,54 @@ class Report:
     def focus(self, session: Session) -> None:
         """What the context made the next queries be about."""
         context = session.state.context
-        focus, period = str(context["focus"]), context["period"]
-        self._heading(f"The focus: {focus}", _reason(context))
+        focus = str(context["focus"])
+        self._heading(f"The focus is {focus}", f"{_rank(context)}: the context steers the next queries")
         fall = kept_answer(session, "drawdown", focus)
         if fall is not None:
-            self._say(_fall(fall))
-        self._say(f"How far the others move together with {focus} (1 is always):")
+            self._say(Drawdown(**fall).summary)
+        self._say(f"The others move with {focus} by a correlation of")
         chart = Table.grid(padding=(0, 2))
         for other in self._closes:
             answer = kept_answer(session, "correlation", focus, other)
             if answer is not None:
                 length = bar(answer["coefficient"], 1, BAR_WIDTH)
-                mark = "  ← the least: its counterpart" if other == context["counterpart"] else ""
+                mark = "the least" if other == context["counterpart"] else ""
                 chart.add_row(f"  {other}", f"{answer['coefficient']:+.2f}", Text(length, style="magenta"), mark)
         self._out.print(chart)
-        if period is not None:
-            self._period(session, focus, str(period), str(context["counterpart"]))
-
-    def _period(self, session: Session, focus: str, period: str, counterpart: str) -> None:
-        start, end = PERIODS[period]
-        self._out.print()
-        gain = kept_answer(session, "total_return", focus, period=period)
-        fall = kept_answer(session, "drawdown", focus, period=period)
-        together = kept_answer(session, "correlation", focus, counterpart, period=period)
-        self._say(f"In {period} ({start} to {end}):")
-        if gain is None or fall is None:
-            self._say(f"  the data have no {focus} then; the queries are recorded with that as their error")
-            return
-        self._say(f"  {focus} returned {gain['total']:+.0%}; its deepest fall was {fall['depth']:.0%}")
-        if together is not None:
-            self._say(f"  its correlation with {counterpart} was {together['coefficient']:+.2f}")
 
     def asked(self, session: Session, asked: Sequence[QueryRecord]) -> None:
         """The newest of the queries that this run added."""
         hits = sum(query.cache_hit for query in asked)
-        history = session.state.history
-        found = f"{hits} of them answered from the session" if hits else "none of them asked before"
-        self._heading(f"The history: {history.total_queries} queries", f"{len(asked)} by this run, {found}")
-        self._out.print(history_table(asked[-QUERIES_SHOWN:]))
+        period = session.state.context["period"]
+        if period is not None:
+            start, end = PERIODS[period]
+            self._heading(f"Next: {period}", f"{start} to {end}")
+        else:
+            self._heading("The queries", "kept in order, with what they asked and found")
+        self._out.print(_newest(asked))
+        total = session.state.history.total_queries
+        self._say(f"{len(asked)} queries by this run, {hits} of them found in the session; {total} in all")
 
     def expired(self, expired: Expired) -> None:
         """What became of the short-lived session."""
         session = expired.session
-        self._heading("A second session lived for one second", "it expired, and the sweep archived it")
         last = session.last_query
-        self._say(f"Still readable: {'–' if last is None else last.result_summary}")
-        if expired.refusal is not None:
-            self._say(f"Not writable: {_without_id(expired.refusal, session)}")
+        self._heading("A second session lived for one second", "the sweep archived it")
+        self._say("It takes no more writes until extend_session restores it, but can be read:")
+        self._say(f"  {'–' if last is None else last.result_summary}")
 
     def closing(self, session: Session) -> None:
         """What to try next."""
-        self._heading("What next?", "all of it is on your disk")
+        self._heading("What next?", "everything is kept")
         next_steps = {
-            "perdure demo": "again: it finds this session and goes on",
-            "perdure sessions list --user demo": "what is kept",
-            f"perdure sessions show {session.id}": "everything of it",
+            "perdure demo": "finds this session, and goes on with it",
+            f"perdure sessions list --user {session.user_id}": "the sessions there are",
+            f"perdure sessions show {session.id}": "",
             "perdure doctor": "how the store is",
         }
-        steps = Table.grid(padding=(0, 2))
         for line, meaning in next_steps.items():
-            steps.add_row(Text(f"  {line}", style="bold"), Text(meaning, style="dim"))
-        self._out.print(steps)
+            self._out.print(Text.assemble("  ", (f"{line:<36}", "bold"), (meaning, "dim")), soft_wrap=True)
+        self._out.print()
 
     def _heading(self, title: str, subtitle: str) -> None:
         self._out.print()
@@ -195,16 +184,16 @@ def _answers(session: Session, symbol: str) -> list[dict[str, Any]]:
     return [kept_answer(session, question, symbol) or {} for question in _QUESTIONS]
 
 
-def _reason(context: Mapping[str, Any]) -> str:
-    rank = list(context["ranking"]).index(context["focus"])
-    place = ("the most volatile", "the second most volatile", "the third", "the fourth", "the least volatile")[rank]
-    return f"{place} of the five; the context says so, and steers what is asked"
+def _newest(asked: Sequence[QueryRecord]) -> Table:
+    made = table("#", "what was asked and found", "ms", right=("#", "ms"))
+    if len(asked) > QUERIES_SHOWN:
+        made.add_row("…", Text(f"{len(asked) - QUERIES_SHOWN} more", style="dim"))
+    for query in asked[-QUERIES_SHOWN:]:
+        took = Text("cached", style="cyan") if query.cache_hit else f"{query.execution_time_ms or 0:,.1f}"
+        made.add_row(str(query.position), query.result_summary, took)
+    return made
 
 
-def _fall(fall: Mapping[str, Any]) -> str:
-    after = "has not recovered" if fall["recovered"] is None else f"recovered in {fall['recovered']}"
-    return f"{fall['symbol']} fell {fall['depth']:.0%} from {fall['peak']} to {fall['trough']}, and {after}."
-
-
-def _without_id(text: str, session: Session) -> str:
-    return text.replace(f"session {session.id}", "it")
+def _rank(context: Mapping[str, Any]) -> str:
+    words = ("most volatile", "second most volatile", "third most volatile", "fourth most volatile", "least volatile")
+    return words[list(context["ranking"]).index(context["focus"])]

@@ -1,0 +1,153 @@
+"""`perdure maintain`"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from tests.cli.running import CommandLine, finished
+
+from perdure import SessionStore
+from perdure.errors import BackendUnavailableError
+from perdure.store import CleanupReport
+
+NO_SIGNALS = pytest.mark.skipif(os.name == "nt", reason="signals as on POSIX")
+
+
+def test_one_round_archives_what_expired_and_deletes_what_is_old(perdure: CommandLine) -> None:
+    active, expired = perdure.session(), perdure.session(age=timedelta(days=2))
+    archived, old = perdure.archived(age=timedelta(days=1)), perdure.archived(age=timedelta(days=40))
+
+    report = perdure.json("maintain", "--once")
+
+    assert report == {"archived": 1, "skipped": 0, "deleted": 1, "failed": {}, "finished": True}
+    assert perdure.found(old) is None
+    states = [found is not None and found.is_archived for found in map(perdure.found, (active, expired, archived))]
+    assert states == [False, True, True]
+
+
+def test_a_round_for_people_is_one_line(perdure: CommandLine) -> None:
+    perdure.session(age=timedelta(days=2))
+
+    assert perdure.text("maintain", "--once") == "archived 1, deleted 0 past their retention\n"
+
+
+def test_rounds_of_more_than_a_batch_leave_nothing(perdure: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PERDURE_SWEEP_BATCH", "2")
+    for _ in range(5):
+        perdure.session(queries=0, age=timedelta(days=2))
+
+    result = perdure.run("maintain", "--once", env={"FORCE_COLOR": "1"})
+
+    assert "archived 5" in result.stdout
+    assert "5 sessions" in result.stderr
+
+
+def test_a_round_is_a_sweep_of_which_others_know(perdure: CommandLine) -> None:
+    perdure.json("maintain", "--once")
+
+    async def last_sweep(store: SessionStore) -> datetime | None:
+        return (await store.health()).tiers["store"].last_swept_at
+
+    swept = perdure.within(last_sweep)
+    assert swept is not None
+    assert datetime.now(UTC) - swept < timedelta(minutes=1)
+
+
+def test_what_failed_is_named_and_fails_the_round(perdure: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
+    session = perdure.session()
+
+    async def sweep(store: SessionStore, limit: int | None = None) -> CleanupReport:
+        return CleanupReport(archived=1, skipped=1, failed={session.id: "it is damaged"})
+
+    monkeypatch.setattr(SessionStore, "cleanup_expired_sessions", sweep)
+
+    result = perdure.run("maintain", "--once")
+
+    assert result.exit_code == 1
+    assert result.stdout == "archived 1, deleted 0 past their retention, 1 were changed meanwhile, 1 failed\n"
+    assert result.stderr == f"error: session {session.id}: it is damaged\n"
+
+
+@NO_SIGNALS
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_service_ends_when_it_is_told_to(perdure: CommandLine, number: signal.Signals) -> None:
+    session = perdure.session(age=timedelta(days=2))
+    process = perdure.start("maintain", "--json")
+    first_round = _line(process)
+
+    process.send_signal(number)
+    code, rest, err = finished(process)
+
+    assert first_round["archived"] == 1
+    assert datetime.fromisoformat(first_round["at"]) <= datetime.now(UTC)
+    assert (code, rest) == (0, "")
+    assert err == "maintaining sqlite:///kept.db every 60 minutes; Ctrl-C ends it\n"
+    found = perdure.found(session)
+    assert found is not None
+    assert found.is_archived
+
+
+@NO_SIGNALS
+def test_a_service_goes_on_at_every_interval(perdure: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PERDURE_SESSION_CLEANUP_INTERVAL_MINUTES", "0.001")
+    process = perdure.start("maintain", "--json")
+    _line(process)
+    perdure.session(age=timedelta(days=2))
+
+    while not _line(process)["archived"]:
+        pass
+    process.terminate()
+
+    assert finished(process)[0] == 0
+
+
+@NO_SIGNALS
+def test_a_round_that_is_told_to_stop_ends_after_its_batch(
+    perdure: CommandLine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    batches = []
+
+    async def sweep(store: SessionStore, limit: int | None = None) -> CleanupReport:
+        batches.append(limit)
+        os.kill(os.getpid(), signal.SIGTERM)
+        return CleanupReport(archived=limit or 0)
+
+    monkeypatch.setattr(SessionStore, "cleanup_expired_sessions", sweep)
+
+    result = perdure.run("maintain", "--once")
+
+    assert (batches, result.exit_code) == ([200], 1)
+    assert result.stdout == "archived 200, deleted 0 past their retention; stopped before the end\n"
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+
+
+@NO_SIGNALS
+def test_a_service_outlives_a_backend_that_is_away(perdure: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PERDURE_SESSION_CLEANUP_INTERVAL_MINUTES", "0.0001")
+    outcomes = iter([BackendUnavailableError("sqlite", "another process held the write lock for too long"), None])
+
+    async def sweep(store: SessionStore, limit: int | None = None) -> CleanupReport:
+        if (error := next(outcomes)) is not None:
+            raise error
+        os.kill(os.getpid(), signal.SIGTERM)
+        return CleanupReport(archived=3)
+
+    monkeypatch.setattr(SessionStore, "cleanup_expired_sessions", sweep)
+
+    result = perdure.run("maintain")
+
+    assert result.exit_code == 0
+    assert "error: sqlite: another process held the write lock for too long; trying again in 0.0001" in result.stderr
+    assert "UTC  archived 3" in result.stdout
+
+
+def _line(process: subprocess.Popen[bytes]) -> dict[str, Any]:
+    assert process.stdout is not None
+    line: dict[str, Any] = json.loads(process.stdout.readline())
+    return line
