@@ -42,7 +42,7 @@ class ApplyingPromises:
         applied = await backend.apply(session.id, ChangeMaker().change(queries=numbered(3, first=3)))
         after = await whole(backend, session.id)
         assert applied == Applied(version=2, total_queries=5)
-        assert ['"query-%d"' % number in body for number, body in enumerate(after.queries, 1)] == [True] * 5
+        assert [f'"query-{number}"' in body for number, body in enumerate(after.queries, 1)] == [True] * 5
         assert after.first_position == 1
 
     async def test_the_earliest_and_the_latest_query_are_known_in_any_order(self, backend: SessionBackend) -> None:

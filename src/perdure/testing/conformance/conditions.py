@@ -125,9 +125,7 @@ class ConditionPromises:
     async def test_another_owner_cannot_revive_a_session(self, backend: SessionBackend) -> None:
         session = await created(backend, user_id="analyst", archived_at=EXPIRY)
         with pytest.raises(SessionNotFoundError):
-            await backend.apply(
-                session.id, ChangeMaker().change(owner="other", at=EXPIRY, expires_at=EXPIRY + HOUR)
-            )
+            await backend.apply(session.id, ChangeMaker().change(owner="other", at=EXPIRY, expires_at=EXPIRY + HOUR))
         assert await whole(backend, session.id) == session
 
     async def test_a_change_on_the_right_version_is_applied(self, backend: SessionBackend) -> None:

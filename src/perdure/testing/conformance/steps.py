@@ -9,7 +9,7 @@ from uuid import UUID
 
 from perdure.backends import SessionBackend
 from perdure.models import SessionFilter, StoredQuery, StoredSession
-from perdure.testing.builders import START, ChangeMaker, stored_query, stored_session
+from perdure.testing.builders import START, stored_query, stored_session
 
 __all__ = [
     "ANY_SIZE",
@@ -22,7 +22,6 @@ __all__ = [
     "archived_session",
     "claimed_ids",
     "created",
-    "fork_of",
     "listed",
     "numbered",
     "numbered_session",
@@ -94,12 +93,3 @@ def numbered_session(count: int, **facts: Any) -> StoredSession:
 def archived_session(archived_at: datetime = EXPIRY, **facts: Any) -> StoredSession:
     """A session in the archive."""
     return stored_session(archived_at=archived_at, **facts)
-
-
-async def fork_of(backend: SessionBackend, session: StoredSession, **content: Any) -> StoredSession:
-    """What `session` becomes by one change, made elsewhere: the backend keeps it as it was."""
-    await backend.apply(session.id, ChangeMaker().change(**content))
-    changed = await whole(backend, session.id)
-    await backend.evict(session.id, version=changed.version, head=changed.head)
-    await backend.create(session)
-    return changed

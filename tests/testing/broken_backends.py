@@ -1,0 +1,393 @@
+"""Backends that break one promise each, and the conformance test that must notice.
+
+Not collected with the other tests: `test_conformance_suite.py` runs this file in a process of its own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import unicodedata
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import ClassVar
+from uuid import UUID
+
+import pytest
+
+from perdure.backends import Absorbed, Claimed, HistoryPage, MemoryBackend, MemoryData, Purged, SessionBackend
+from perdure.changes import Applied, SessionChange
+from perdure.errors import BackendUnavailableError, VersionConflictError
+from perdure.merging import AbsorbOutcome
+from perdure.models import Page, SessionFilter, SessionSummary, StoredSession
+from perdure.testing import BackendConformance, OpenBackend
+
+
+class Broken(MemoryBackend):
+    """Breaks one promise."""
+
+    noticed_by: ClassVar[str]
+
+
+class LosesUnset(Broken):
+    """Keys that were unset stay."""
+
+    noticed_by = "test_a_key_is_unset_in_its_section_alone"
+
+    async def apply(self, session_id: UUID, change: SessionChange) -> Applied:
+        return await super().apply(session_id, replace(change, unset_entries={}))
+
+
+class ReplacesSections(Broken):
+    """Setting one key removes the others of its section."""
+
+    noticed_by = "test_a_key_is_set_in_its_section_alone"
+
+    async def apply(self, session_id: UUID, change: SessionChange) -> Applied:
+        session = self._kept.sessions.get(session_id)
+        kept = {} if session is None else {name: list(session.sections[name]) for name in change.set_entries}
+        return await super().apply(session_id, replace(change, unset_entries={**kept, **change.unset_entries}))
+
+
+class ShrinksExpiry(Broken):
+    """An earlier expiry is taken, too."""
+
+    noticed_by = "test_an_expiry_never_shrinks"
+
+    async def apply(self, session_id: UUID, change: SessionChange) -> Applied:
+        applied = await super().apply(session_id, change)
+        self._kept.sessions[session_id].expires_at = change.expires_at or self._kept.sessions[session_id].expires_at
+        return applied
+
+
+class ChecksVersionFirst(Broken):
+    """The version is looked at before anything else."""
+
+    noticed_by = "test_of_several_reasons_to_refuse_the_first_is_told"
+
+    async def apply(self, session_id: UUID, change: SessionChange) -> Applied:
+        session = self._kept.sessions.get(session_id)
+        if session is not None and change.if_version not in (None, session.version):
+            raise VersionConflictError(session_id, expected=change.if_version or 0, found=session.version)
+        return await super().apply(session_id, change)
+
+
+class LeavesHalfAChange(Broken):
+    """A refused change has set its keys."""
+
+    noticed_by = "test_a_refused_change_changes_nothing"
+
+    async def apply(self, session_id: UUID, change: SessionChange) -> Applied:
+        for section, entries in change.set_entries.items():
+            self._kept.sessions[session_id].sections[section].update(entries)
+        return await super().apply(session_id, change)
+
+
+class ForgetsRepeats(Broken):
+    """A repeat is applied again."""
+
+    noticed_by = "test_a_repeat_gets_the_first_answer_and_changes_nothing"
+
+    async def apply(self, session_id: UUID, change: SessionChange) -> Applied:
+        if (session := self._kept.sessions.get(session_id)) is not None:
+            session.writers = b""
+        return await super().apply(session_id, change)
+
+
+class TakesForgottenRepeatsForNew(Broken):
+    """Whether a change was sent before is not looked at."""
+
+    noticed_by = "test_a_repeat_of_a_forgotten_writer_has_an_unknown_outcome"
+
+    async def apply(self, session_id: UUID, change: SessionChange) -> Applied:
+        return await super().apply(session_id, replace(change, attempt=1))
+
+
+class EndsLeasesEarly(Broken):
+    """Any change makes an expired session due again."""
+
+    noticed_by = "test_other_changes_do_not_end_a_lease"
+
+    async def apply(self, session_id: UUID, change: SessionChange) -> Applied:
+        applied = await super().apply(session_id, change)
+        if (session := self._kept.sessions[session_id]).archived_at is None:
+            self._kept.due[session_id] = session.expires_at
+        return applied
+
+
+class WritesWhatItReadBefore(Broken):
+    """Others may write between its read and its write, and lose what they wrote."""
+
+    noticed_by = "test_of_fifty_concurrent_appends_none_is_lost_and_each_has_its_own_position"
+
+    async def apply(self, session_id: UUID, change: SessionChange) -> Applied:
+        read = self._kept.sessions[session_id].copy()
+        await asyncio.sleep(0)
+        self._kept.sessions[session_id] = read
+        return await super().apply(session_id, change)
+
+
+class ReencodesNumbers(Broken):
+    """Values are decoded and encoded again."""
+
+    noticed_by = "test_a_value_comes_back_exactly"
+
+    async def read(self, session_id: UUID, *, history: int | None = None) -> StoredSession | None:
+        if (session := await super().read(session_id, history=history)) is not None:
+            for entries in session.sections.values():
+                entries.update({key: json.dumps(json.loads(text), ensure_ascii=False) for key, text in entries.items()})
+        return session
+
+
+class NormalisesKeys(Broken):
+    """Keys that look alike are one."""
+
+    noticed_by = "test_keys_are_told_apart_exactly"
+
+    async def read(self, session_id: UUID, *, history: int | None = None) -> StoredSession | None:
+        if (session := await super().read(session_id, history=history)) is not None:
+            for section, entries in session.sections.items():
+                alike = {unicodedata.normalize("NFC", key): text for key, text in entries.items()}
+                session.sections[section] = alike
+        return session
+
+
+class CountsWhatIsLoaded(Broken):
+    """The total is that of the queries that were loaded."""
+
+    noticed_by = "test_the_newest_queries_are_read_and_the_counters_are_of_all"
+
+    async def read(self, session_id: UUID, *, history: int | None = None) -> StoredSession | None:
+        if (session := await super().read(session_id, history=history)) is not None:
+            session.total_queries = len(session.queries)
+        return session
+
+
+class HidesTheArchive(Broken):
+    """It judges instead of the store."""
+
+    noticed_by = "test_an_expired_and_archived_session_comes_back"
+
+    async def read(self, session_id: UUID, *, history: int | None = None) -> StoredSession | None:
+        session = await super().read(session_id, history=history)
+        return None if session is None or session.archived_at is not None else session
+
+
+class KeepsWhatItWasHanded(Broken):
+    """What the caller does to a session afterwards, it does to what is kept."""
+
+    noticed_by = "test_what_was_handed_in_or_out_is_not_what_is_kept"
+
+    async def create(self, session: StoredSession) -> None:
+        await super().create(session)
+        self._kept.sessions[session.id] = session
+
+
+class IgnoresOwners(Broken):
+    """Anybody may read any history."""
+
+    noticed_by = "test_the_owner_gets_a_page_and_nobody_else"
+
+    async def queries(
+        self, session_id: UUID, *, after: int = 0, before: int | None = None, limit: int, owner: str | None = None
+    ) -> HistoryPage | None:
+        return await super().queries(session_id, after=after, before=before, limit=limit)
+
+
+class PagesByNumber(Broken):
+    """A cursor says how many were seen, so that a new session shows an old one twice."""
+
+    noticed_by = "test_what_stays_is_on_exactly_one_page_whatever_others_write"
+
+    async def find(self, wanted: SessionFilter, *, cursor: str | None = None, limit: int) -> Page[SessionSummary]:
+        seen = int(cursor or 0)
+        items = (await super().find(wanted, limit=10_000)).items
+        more = len(items) > seen + limit
+        return Page(items[seen : seen + limit], str(seen + limit) if more else None)
+
+
+class EndsTooSoon(Broken):
+    """There is never a second page."""
+
+    noticed_by = "test_pages_are_full_complete_and_end_by_themselves"
+
+    async def find(self, wanted: SessionFilter, *, cursor: str | None = None, limit: int) -> Page[SessionSummary]:
+        return Page((await super().find(wanted, cursor=cursor, limit=limit)).items)
+
+
+class DeletesWithoutOwner(Broken):
+    """Anybody may delete any session."""
+
+    noticed_by = "test_another_owners_delete_changes_nothing"
+
+    async def delete(self, session_id: UUID, *, forget_at: datetime, owner: str | None = None) -> bool:
+        return await super().delete(session_id, forget_at=forget_at)
+
+
+class DeletesWithoutTombstone(Broken):
+    """A deleted id can be used again."""
+
+    noticed_by = "test_an_id_that_was_deleted_cannot_be_created_again"
+
+    async def delete(self, session_id: UUID, *, forget_at: datetime, owner: str | None = None) -> bool:
+        existed = await super().delete(session_id, forget_at=forget_at, owner=owner)
+        self._kept.tombstones.clear()
+        return existed
+
+
+class ClaimsWithoutLease(Broken):
+    """Two claims take the same sessions."""
+
+    noticed_by = "test_concurrent_claims_are_disjoint_and_take_all"
+
+    async def claim_expired(self, *, now: datetime, lease: timedelta, limit: int, max_bytes: int) -> Claimed:
+        return await super().claim_expired(now=now, lease=timedelta(), limit=limit, max_bytes=max_bytes)
+
+
+class ClaimsTheArchive(Broken):
+    """What is archived is archived again."""
+
+    noticed_by = "test_archived_sessions_are_never_claimed"
+
+    async def claim_expired(self, *, now: datetime, lease: timedelta, limit: int, max_bytes: int) -> Claimed:
+        for session in self._kept.sessions.values():
+            self._kept.due.setdefault(session.id, session.expires_at)
+        return await super().claim_expired(now=now, lease=lease, limit=limit, max_bytes=max_bytes)
+
+
+class ReplacesHistory(Broken):
+    """An absorbed copy takes the place of the one that was there."""
+
+    noticed_by = "test_no_query_of_either_copy_is_lost_moved_or_doubled"
+
+    async def absorb(
+        self, sessions: Sequence[StoredSession], *, tickets: Mapping[UUID, str] | None = None
+    ) -> list[Absorbed]:
+        for session in sessions if tickets is None else ():
+            self._remove(session.id)
+        return await super().absorb(sessions, tickets=tickets)
+
+
+class OverridesTombstones(Broken):
+    """Absorbing brings back what was deleted."""
+
+    noticed_by = "test_absorbing_brings_nothing_back"
+
+    async def absorb(
+        self, sessions: Sequence[StoredSession], *, tickets: Mapping[UUID, str] | None = None
+    ) -> list[Absorbed]:
+        self._kept.tombstones.clear()
+        return await super().absorb(sessions, tickets=tickets)
+
+
+class FailsTheWholeBatch(Broken):
+    """One bad record takes the others with it."""
+
+    noticed_by = "test_a_bad_record_fails_alone"
+
+    async def absorb(
+        self, sessions: Sequence[StoredSession], *, tickets: Mapping[UUID, str] | None = None
+    ) -> list[Absorbed]:
+        report = await super().absorb(sessions, tickets=tickets)
+        if any(done.outcome is AbsorbOutcome.FAILED for done in report):
+            raise BackendUnavailableError(self.name, "a bad record")
+        return report
+
+
+class AcceptsAnyTicket(Broken):
+    """Whoever comes may fill an empty slot."""
+
+    noticed_by = "test_a_wrong_ticket_fills_nothing_and_voids_nothing"
+
+    async def absorb(
+        self, sessions: Sequence[StoredSession], *, tickets: Mapping[UUID, str] | None = None
+    ) -> list[Absorbed]:
+        if tickets is not None:
+            tickets = {known: ticket for known, (ticket, _) in self._kept.tickets.items()}
+        return await super().absorb(sessions, tickets=tickets)
+
+
+class KeepsVoidTickets(Broken):
+    """A ticket outlives the copy that was evicted after it was taken."""
+
+    noticed_by = "test_evicting_voids_a_ticket"
+
+    async def evict(self, session_id: UUID, *, version: int, head: str) -> bool:
+        tickets = dict(self._kept.tickets)
+        evicted = await super().evict(session_id, version=version, head=head)
+        self._kept.tickets.update(tickets)
+        return evicted
+
+
+class EvictsWithoutHead(Broken):
+    """Any copy of that version is forgotten."""
+
+    noticed_by = "test_only_the_very_copy_is_evicted"
+
+    async def evict(self, session_id: UUID, *, version: int, head: str) -> bool:
+        session = self._kept.sessions.get(session_id)
+        return await super().evict(session_id, version=version, head=head if session is None else session.head)
+
+
+class PurgesTheUnarchived(Broken):
+    """Retention removes whatever is old."""
+
+    noticed_by = "test_only_archived_sessions_are_removed"
+
+    async def purge(self, *, archived_before: datetime, now: datetime, limit: int, dry_run: bool = False) -> Purged:
+        for session in self._kept.sessions.values():
+            session.archived_at = session.archived_at or session.created_at
+        return await super().purge(archived_before=archived_before, now=now, limit=limit, dry_run=dry_run)
+
+
+class RunsWet(Broken):
+    """A dry run removes."""
+
+    noticed_by = "test_a_dry_run_tells_the_same_and_changes_nothing"
+
+    async def purge(self, *, archived_before: datetime, now: datetime, limit: int, dry_run: bool = False) -> Purged:
+        return await super().purge(archived_before=archived_before, now=now, limit=limit)
+
+
+class SweepsAlways(Broken):
+    """Every process sweeps whenever it likes."""
+
+    noticed_by = "test_a_sweep_starts_once_in_each_interval"
+
+    async def start_sweep(self, *, now: datetime, interval: timedelta) -> bool:
+        return await super().start_sweep(now=now, interval=timedelta())
+
+
+class AnswersWhenClosed(Broken):
+    """Closing does nothing."""
+
+    noticed_by = "test_a_closed_backend_says_so"
+
+    async def aclose(self) -> None:
+        return
+
+
+class OnMemory(BackendConformance):
+    """The suite on a kind of `MemoryBackend`."""
+
+    kind: type[MemoryBackend] = MemoryBackend
+
+    @pytest.fixture
+    def open_backend(self) -> OpenBackend:
+        data = MemoryData()
+
+        async def open_backend() -> SessionBackend:
+            backend = self.kind(data)
+            await backend.open()
+            return backend
+
+        return open_backend
+
+
+BROKEN: dict[str, str] = {kind.__name__: kind.noticed_by for kind in Broken.__subclasses__()}
+"""The test that must notice, by the name of the backend."""
+
+TestUnbroken = type("TestUnbroken", (OnMemory,), {})
+for _kind in Broken.__subclasses__():
+    globals()[f"Test{_kind.__name__}"] = type(f"Test{_kind.__name__}", (OnMemory,), {"kind": _kind})
