@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
@@ -14,7 +15,7 @@ from perdure.models.times import to_utc
 from perdure.settings import Settings
 from perdure.values import encode
 
-__all__ = ["difference", "encode_entries", "refresh", "settle", "stored_form"]
+__all__ = ["difference", "encode_entries", "refresh", "settle", "settle_seen", "stored_form"]
 
 
 def encode_entries(section: SectionName, values: Mapping[str, Any], settings: Settings) -> dict[str, str]:
@@ -35,8 +36,11 @@ def stored_form(session: Session, settings: Settings) -> StoredSession:
     """The whole session as a backend keeps it; every query has its place.
 
     Raises:
-        InvalidInputError: something in it cannot be kept, or is too large.
+        InvalidInputError: something in it cannot be kept, or is too large; or a part of its history is not loaded.
     """
+    history = session.state.history
+    if len(history.queries) != history.total_queries:
+        raise InvalidInputError(f"{len(history.queries)} of {history.total_queries} queries are loaded; load them all")
     sections = {name: encode_entries(name, session.state.section(name), settings) for name in SECTIONS}
     state_bytes = sum(entry_bytes(key, text) for entries in sections.values() for key, text in entries.items())
     if state_bytes > settings.max_state_bytes:
@@ -56,7 +60,7 @@ def stored_form(session: Session, settings: Settings) -> StoredSession:
         state_bytes=state_bytes,
         sections=sections,
     )
-    queries = store_queries(session.state.history.queries, settings)
+    queries = store_queries(history.queries, settings)
     count_queries(stored, queries)
     stored.queries = [query.body for query in queries]
     return stored
@@ -127,19 +131,61 @@ def settle(session: Session, change: SessionChange, applied: Applied) -> bool:
 
     What the caller did to the session since the difference was taken stays unsaved, and is not lost.
     """
-    alone = applied.version == session.version + 1
+    loaded = session._loaded
+    loaded.outdated = loaded.outdated or applied.version != session.version + 1
+    _take_as_stored(session, change)
+    session.state.history.queries.settle(change.queries, first=applied.total_queries - len(change.queries) + 1)
+    if loaded.outdated:
+        return False  # its version stays that of what it shows, until the rest has been read
+    session.assets = _rebased(session.assets, loaded.assets, loaded.assets)
+    session.tags = _rebased(session.tags, loaded.tags, loaded.tags)
+    session.last_accessed_at = loaded.last_accessed_at = max(session.last_accessed_at, change.at)
+    archived_at = session.archived_at if change.expires_at is None else None
+    session.__dict__.update(version=applied.version, head=change.head, archived_at=archived_at)
+    return True
+
+
+def settle_seen(session: Session, change: SessionChange, stored: StoredSession) -> None:
+    """Note what `stored`, the whole session, shows of a change of which nobody remembers whether it was applied.
+
+    Its queries are there if and only if it was. Without any, what is stored as the change would have it counts as done.
+    """
+    queries = session.state.history.queries
+    there = {query.id for query in QueryLog(stored.queries)}
+    applied = any(query.id in there for query in change.queries)
+    _take_as_stored(session, change if applied else _shown(change, stored))
+    queries.forget(query.id for query in change.queries if query.id in there)
+
+
+def _shown(change: SessionChange, stored: StoredSession) -> SessionChange:
+    """The part of the change that could have been applied, by what is stored."""
+    return replace(
+        change,
+        set_entries={
+            name: {key: text for key, text in entries.items() if stored.sections[name].get(key) == text}
+            for name, entries in change.set_entries.items()
+        },
+        unset_entries={
+            name: [key for key in keys if key not in stored.sections[name]]
+            for name, keys in change.unset_entries.items()
+        },
+        add_assets=tuple(asset for asset in change.add_assets if asset in stored.assets),
+        remove_assets=tuple(asset for asset in change.remove_assets if asset not in stored.assets),
+        add_tags=tuple(tag for tag in change.add_tags if tag in stored.tags),
+        remove_tags=tuple(tag for tag in change.remove_tags if tag not in stored.tags),
+        expires_at=change.expires_at if change.expires_at == stored.expires_at else None,
+    )
+
+
+def _take_as_stored(session: Session, change: SessionChange) -> None:
+    """From now on the next difference is taken from what the change made, except for its queries."""
     loaded = session._loaded
     for name in SECTIONS:
         session.state.section(name).settle(change.set_entries.get(name, {}), tuple(change.unset_entries.get(name, ())))
-    session.state.history.queries.settle(change.queries, first=applied.total_queries - len(change.queries) + 1)
     loaded.assets = relabelled(loaded.assets, change.add_assets, change.remove_assets)
     loaded.tags = relabelled(loaded.tags, change.add_tags, change.remove_tags)
     if change.expires_at is not None:
         loaded.expires_at = change.expires_at
-        session.__dict__["archived_at"] = None
-    session.last_accessed_at = loaded.last_accessed_at = max(session.last_accessed_at, change.at)
-    session.__dict__.update(version=applied.version, head=change.head)
-    return alone
 
 
 def refresh(session: Session, stored: StoredSession, settings: Settings) -> None:
@@ -161,6 +207,7 @@ def refresh(session: Session, stored: StoredSession, settings: Settings) -> None
     session.__dict__.update(version=stored.version, head=stored.head, archived_at=stored.archived_at)
     loaded.assets, loaded.tags, loaded.expires_at = stored.assets, stored.tags, stored.expires_at
     loaded.last_accessed_at = session.last_accessed_at
+    loaded.outdated = False
 
 
 def _rebased(present: list[str], before: tuple[str, ...], stored: tuple[str, ...]) -> list[str]:

@@ -18,7 +18,11 @@ __all__ = ["Settings"]
 
 PREFIX = "PERDURE_"
 
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+_CENTURY_DAYS = 36_525
+Seconds = Annotated[float, Field(gt=0, le=_CENTURY_DAYS * 86_400)]
+Minutes = Annotated[float, Field(gt=0, le=_CENTURY_DAYS * 1_440)]
+Hours = Annotated[float, Field(gt=0, le=_CENTURY_DAYS * 24)]
+Days = Annotated[float, Field(gt=0, le=_CENTURY_DAYS)]
 
 
 class Settings(BaseSettings):
@@ -37,13 +41,13 @@ class Settings(BaseSettings):
     acknowledge: Literal["archive", "hot"] = "archive"
     """With two tiers: which of them must hold a write before the caller hears of success."""
 
-    session_default_ttl_hours: Positive = 24
+    session_default_ttl_hours: Hours = 24
     """How long a session lives if nobody says."""
-    session_max_ttl_hours: Positive = DEFAULT_MAX_TTL / timedelta(hours=1)
+    session_max_ttl_hours: Hours = DEFAULT_MAX_TTL / timedelta(hours=1)
     """The longest that one may live from now."""
-    session_cleanup_interval_minutes: Positive = 60
+    session_cleanup_interval_minutes: Minutes = 60
     """How often an open store archives what has expired."""
-    session_retention_days: Positive = 30
+    session_retention_days: Days = 30
     """How long archived sessions are kept."""
     session_max_queries_per_session: Annotated[int, Field(ge=1)] = DEFAULT_MAX_QUERIES
     """Queries that one session may hold."""
@@ -56,7 +60,7 @@ class Settings(BaseSettings):
     """Whether it does so right after opening when the last time is longer ago than that."""
     sweep_batch: Annotated[int, Field(ge=1, le=10_000)] = 200
     """Sessions that one claim takes."""
-    sweep_lease_seconds: Positive = 60
+    sweep_lease_seconds: Seconds = 60
     """How long claimed sessions are left alone by other sweepers."""
 
     max_value_bytes: Annotated[int, Field(ge=64)] = 256 * 1024
@@ -65,7 +69,7 @@ class Settings(BaseSettings):
     """Keys and values of one session together, its history not counted."""
     max_key_length: Annotated[int, Field(ge=1)] = 256
     """Characters in one key."""
-    hook_timeout_seconds: Positive = 1.0
+    hook_timeout_seconds: Seconds = 1.0
     """How long an `async` hook may take."""
 
     value_encoder: ValueEncoder = Field(default=encode_default, exclude=True, repr=False)

@@ -11,7 +11,7 @@ from uuid import UUID
 from pydantic import BaseModel, ConfigDict, Field, GetCoreSchemaHandler, model_validator
 from pydantic_core import CoreSchema, core_schema
 
-from perdure.models.names import checked_name
+from perdure.errors import InvalidInputError
 from perdure.models.query import QueryRecord, StoredQuery, read_query
 from perdure.models.times import Instant
 
@@ -142,7 +142,8 @@ class AnalysisHistory(BaseModel):
 
     def add_query(self, query: QueryRecord) -> None:
         """Append a query; its position is given when it is stored."""
-        checked_name(query.query_type, what="query_type")
+        if not isinstance(query, QueryRecord):
+            raise InvalidInputError(f"query must be a QueryRecord, not {type(query).__name__}")
         self.queries.append(query if query.position is None else query.model_copy(update={"position": None}))
         self.count(query.timestamp, cache_hit=query.cache_hit)
 

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from typing import Annotated, Any
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from pydantic_core import to_json
+from pydantic import BaseModel, ConfigDict, Field, GetCoreSchemaHandler, ValidationError
+from pydantic_core import CoreSchema, core_schema, to_json
 from uuid_utils.compat import uuid7
 
 from perdure.errors import ValueTooLargeError
-from perdure.models.names import MAX_NAME_LENGTH
+from perdure.models.names import checked_name
 from perdure.models.times import EPOCH, Instant, utc_now
 from perdure.values import ValueEncoder, plain
 
@@ -20,6 +20,16 @@ __all__ = ["QueryRecord", "StoredQuery", "read_query", "store_query"]
 
 UNREADABLE = "unreadable"
 """The `query_type` of a record whose stored text cannot be read."""
+
+
+class _Name:
+    """A name, checked where people give it; JSON text is taken as it says, for the reason that `Instant` has."""
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        text = core_schema.str_schema(min_length=1)
+        checked = core_schema.no_info_plain_validator_function(lambda given: checked_name(given, what="query_type"))
+        return core_schema.json_or_python_schema(text, checked, serialization=core_schema.to_string_ser_schema())
 
 
 class QueryRecord(BaseModel):
@@ -34,7 +44,7 @@ class QueryRecord(BaseModel):
     id: UUID = Field(default_factory=uuid7)
     position: Annotated[int, Field(ge=1)] | None = None
     timestamp: Instant = Field(default_factory=utc_now)
-    query_type: Annotated[str, Field(min_length=1, max_length=MAX_NAME_LENGTH)]
+    query_type: Annotated[str, _Name]
     parameters: dict[str, Any] = Field(default_factory=dict)
     result_summary: str | None = None
     execution_time_ms: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None

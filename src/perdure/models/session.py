@@ -11,7 +11,13 @@ from uuid import UUID
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, computed_field
 from uuid_utils.compat import uuid7
 
-from perdure.errors import InvalidTTLError, QueryLimitExceededError, SessionArchivedError, SessionExpiredError
+from perdure.errors import (
+    InvalidInputError,
+    InvalidTTLError,
+    QueryLimitExceededError,
+    SessionArchivedError,
+    SessionExpiredError,
+)
 from perdure.models.history import AnalysisHistory, QueryLog
 from perdure.models.names import SessionType, checked_name, checked_names, checked_type
 from perdure.models.query import QueryRecord, store_query
@@ -40,6 +46,8 @@ class Loaded:
     history: int | None = None
     unsettled: Any = None
     """A change that was sent and whose outcome is not known."""
+    outdated: bool = False
+    """Whether others are known to have written since, which has not been read yet."""
     max_queries: int = DEFAULT_MAX_QUERIES
     max_ttl: timedelta = DEFAULT_MAX_TTL
     clock: Clock = utc_now
@@ -51,7 +59,7 @@ class Session(BaseModel):
     Times are aware and in UTC. `version` grows by one with every applied change, `head` names the last one.
     """
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", validate_assignment=True)
 
     id: UUID = Field(default_factory=uuid7, frozen=True)
     user_id: Annotated[
@@ -66,7 +74,7 @@ class Session(BaseModel):
     created_at: Instant = Field(default_factory=utc_now, frozen=True)
     expires_at: Instant
     last_accessed_at: Instant = Field(default_factory=utc_now)
-    state: SessionState = Field(default_factory=SessionState)
+    state: SessionState = Field(default_factory=SessionState, frozen=True)
     archived_at: Instant | None = Field(default=None, frozen=True)
     version: int = Field(default=0, frozen=True)
     head: str = Field(default="", frozen=True)
@@ -139,28 +147,36 @@ class Session(BaseModel):
         """The session that `to_dict` described, as if it had been loaded looking like that.
 
         Queries without a position count as not stored yet.
+
+        Raises:
+            ValueError: `data` describes no session; pydantic's error, or `InvalidInputError`.
         """
         session = cls.model_validate({key: value for key, value in data.items() if key != "is_archived"})
         session.remember_as_loaded()
         return session
 
     def remember_as_loaded(self) -> None:
-        """Take its present looks as what is stored; queries without a position stay new."""
+        """Take its present looks as what is stored; queries without a position stay new.
+
+        Raises:
+            InvalidInputError: the positions have gaps, or do not end where the counters say.
+        """
         for name in SECTIONS:
             section = self.state.section(name)
             texts = {
                 key: encode(value, name=f"{name}[{key!r}]", encoder=encode_default) for key, value in section.items()
             }
-            setattr(self.state, name, Section(dict(section), stored=texts))
+            self.state.__dict__[name] = Section(stored=texts)
         history = self.state.history
         placed = [query for query in history.queries if query.position is not None]
-        history.queries = QueryLog(
-            [store_query(query, encoder=encode_default).body for query in placed],
-            first=placed[0].position or 1 if placed else 1,
-            new=[query for query in history.queries if query.position is None],
-        )
-        stored = history.total_queries - len(history.queries.new)
-        self._loaded.history = None if len(placed) == stored else len(placed)
+        new = [query for query in history.queries if query.position is None]
+        stored = history.total_queries - len(new)
+        first = stored - len(placed) + 1
+        if first < 1 or [query.position for query in history.queries[: len(placed)]] != [*range(first, stored + 1)]:
+            raise InvalidInputError(f"the positions of the queries must end at {stored} and have no gaps")
+        bodies = [store_query(query, encoder=encode_default).body for query in placed]
+        history.queries = QueryLog(bodies, first=first, new=new)
+        self._loaded.history = None if first == 1 else len(placed)
         self.note_labels()
 
     def note_labels(self) -> None:

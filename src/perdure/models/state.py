@@ -8,7 +8,7 @@ from typing import Any, Literal, TypeAlias, get_args
 from pydantic import BaseModel, ConfigDict, Field, GetCoreSchemaHandler
 from pydantic_core import CoreSchema, core_schema
 
-from perdure.errors import InvalidValueError
+from perdure.errors import InvalidInputError, InvalidValueError
 from perdure.models.history import AnalysisHistory
 from perdure.values import ValueEncoder, decode, encode
 
@@ -67,6 +67,12 @@ class Section(MutableMapping[str, Any]):
     def __len__(self) -> int:
         return len(self._stored) - len(self._unset) + sum(key not in self._stored for key in self._live)
 
+    def replace(self, values: Mapping[str, Any]) -> None:
+        """Have these values and no others."""
+        for key in self.keys() - values.keys():
+            del self[key]
+        self.update(values)
+
     def __eq__(self, other: object) -> bool:
         return dict(self) == dict(other) if isinstance(other, Mapping) else NotImplemented
 
@@ -99,10 +105,17 @@ class Section(MutableMapping[str, Any]):
     def rebase(self, stored: Mapping[str, str], *, encoder: ValueEncoder) -> None:
         """Take what is stored now as the new beginning, and keep on top of it what the caller has not saved yet."""
         for key in list(self._live):
-            if encode(self._live[key], name=f"[{key!r}]", encoder=encoder) == self._stored.get(key) != stored.get(key):
+            if self._stored.get(key) != stored.get(key) and not self._is_changed(key, encoder):
                 del self._live[key]
         self._stored = dict(stored)
         self._unset &= self._stored.keys()
+
+    def _is_changed(self, key: str, encoder: ValueEncoder) -> bool:
+        """Whether the caller set or changed the value; one that cannot be kept is not the one that was stored."""
+        try:
+            return encode(self._live[key], name=key, encoder=encoder) != self._stored.get(key)
+        except InvalidValueError:
+            return True
 
     @classmethod
     def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
@@ -115,7 +128,10 @@ class Section(MutableMapping[str, Any]):
 
 
 class SessionState(BaseModel):
-    """What a session has gathered: four sections, and the history of its queries."""
+    """What a session has gathered: four sections, and the history of its queries.
+
+    `state.context = {…}` replaces what is in the section.
+    """
 
     model_config = ConfigDict(extra="forbid")
 
@@ -123,7 +139,15 @@ class SessionState(BaseModel):
     preferences: Section = Field(default_factory=Section)
     intermediate_results: Section = Field(default_factory=Section)
     metadata: Section = Field(default_factory=Section)
-    history: AnalysisHistory = Field(default_factory=AnalysisHistory)
+    history: AnalysisHistory = Field(default_factory=AnalysisHistory, frozen=True)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name not in SECTIONS:
+            super().__setattr__(name, value)
+        elif isinstance(value, Mapping):
+            self.section(name).replace(value)
+        else:
+            raise InvalidInputError(f"{name} must be a map, not {type(value).__name__}")
 
     def section(self, name: SectionName) -> Section:
         """The section of that name."""

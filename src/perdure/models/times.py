@@ -43,12 +43,12 @@ def hours_of(given: float) -> timedelta:
     Raises:
         InvalidInputError: not a finite number.
     """
-    if isinstance(given, bool) or not isinstance(given, int | float) or not math.isfinite(given):
+    if isinstance(given, bool) or not isinstance(given, int | float) or math.isnan(given):
         raise InvalidInputError(f"hours must be a number, not {given!r}")
     try:
         return timedelta(hours=given)
     except OverflowError:
-        raise InvalidInputError(f"hours must be a number of reasonable size, not {given!r}") from None
+        raise InvalidInputError("hours must be a number of reasonable size") from None
 
 
 def to_micros(instant: datetime) -> int:
