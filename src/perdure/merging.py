@@ -74,7 +74,8 @@ def _forked(kept: StoredSession, incoming: StoredSession, queries: list[str]) ->
         expires_at=max(kept.expires_at, incoming.expires_at),
         last_accessed_at=max(kept.last_accessed_at, incoming.last_accessed_at),
         version=max(kept.version, incoming.version) + 1,
-        head=hashlib.sha256("+".join(sorted((kept.head, incoming.head))).encode()).hexdigest()[:32],
+        # Not the same the other way round: there the queries are the same, but in another order.
+        head=hashlib.sha256(f"{kept.head}>{incoming.head}".encode()).hexdigest()[:32],
         writers=_united_writers(newer.writers, older.writers),
         sections=sections,
         state_bytes=sum(entry_bytes(key, text) for entries in sections.values() for key, text in entries.items()),

@@ -175,7 +175,7 @@ class MemoryBackend:
         for session in sessions:
             try:
                 report.append(Absorbed(session.id, self._absorb_one(session, tickets)))
-            except (AttributeError, TypeError, ValueError) as error:
+            except (AttributeError, TypeError, ValueError, OverflowError) as error:
                 report.append(Absorbed(session.id, AbsorbOutcome.FAILED, str(error)))
         return report
 
@@ -286,3 +286,4 @@ def _refuse_what_no_column_takes(session: StoredSession) -> None:
         text.encode()
     for instant in (session.created_at, session.expires_at, session.last_accessed_at):
         to_micros(instant)
+    session.version.to_bytes(8, signed=True)

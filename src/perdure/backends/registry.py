@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TypeAlias
-from urllib.parse import unquote, urlsplit
+from urllib.parse import SplitResult, unquote, urlsplit
 
 import platformdirs
 
@@ -33,7 +33,7 @@ def backend_for(url: str | None, *, more: Mapping[str, BackendFactory] | None = 
     """
     if url is None:
         return _sqlite_default()
-    scheme = urlsplit(url).scheme
+    scheme = _split(url).scheme
     factory = known_schemes(more).get(scheme)
     if factory is None:
         raise ConfigurationError(
@@ -41,6 +41,13 @@ def backend_for(url: str | None, *, more: Mapping[str, BackendFactory] | None = 
             + ("" if scheme else f" (a SQLite file is sqlite:///{url})")
         )
     return factory(url)
+
+
+def _split(url: str) -> SplitResult:
+    try:
+        return urlsplit(url)
+    except (ValueError, AttributeError, TypeError):
+        raise ConfigurationError("not a URL; for instance sqlite:///sessions.db") from None
 
 
 def known_schemes(more: Mapping[str, BackendFactory] | None = None) -> dict[str, BackendFactory]:

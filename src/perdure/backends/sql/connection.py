@@ -268,6 +268,8 @@ def mapped(error: sqlite3.Error) -> BackendError:
             return CorruptDataError(NAME, f"what is stored contradicts itself ({error}); run `perdure db verify`")
         case _ if "no such table" in str(error):
             return SchemaError(NAME, f"{error}; run `perdure db create`")
+        case _ if "already exists" in str(error):
+            return SchemaError(NAME, f"{error}, and is not perdure's; give perdure a file of its own")
         case _ if "no such column" in str(error) or "has no column" in str(error):
             return SchemaError(NAME, f"{error}; run `perdure db verify`")
         case _:

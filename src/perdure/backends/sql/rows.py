@@ -13,7 +13,7 @@ from perdure.models import StoredSession
 from perdure.models.names import checked_type
 from perdure.models.times import EPOCH, from_micros, to_micros
 
-__all__ = ["COLUMNS", "COUNTERS", "facts_of", "read_counters", "read_row", "row_of"]
+__all__ = ["COLUMNS", "COUNTERS", "FACTS", "facts_of", "read_counters", "read_row", "row_of"]
 
 COLUMNS = [column for column in sessions.columns if column.name != "due_at"]
 """What is selected of a session, in the order that `read_row` takes."""
@@ -117,23 +117,38 @@ def row_of(session: StoredSession) -> dict[str, Any]:
         "created_at": to_micros(session.created_at),
         "expires_at": to_micros(session.expires_at),
         "archived_at": None if archived is None else to_micros(archived),
-        **facts_of(session),
+        **dict(zip((*FACTS, "id"), facts_of(session), strict=True)),
     }
 
 
-def facts_of(session: StoredSession) -> dict[str, Any]:
-    """The columns that every change may touch, and the id."""
+FACTS = (
+    "last_accessed_at",
+    "version",
+    "head",
+    "total_queries",
+    "cache_hits",
+    "first_query_at",
+    "last_query_at",
+    "state_bytes",
+    "history_bytes",
+    "writers",
+)
+"""Columns that every change may touch; none is indexed, so that a tracked query writes one page of `sessions`."""
+
+
+def facts_of(session: StoredSession) -> tuple[Any, ...]:
+    """The values of `FACTS`, then the id."""
     first, last = session.first_query_at, session.last_query_at
-    return {
-        "id": session.id.bytes,
-        "last_accessed_at": to_micros(session.last_accessed_at),
-        "version": session.version,
-        "head": session.head,
-        "total_queries": session.total_queries,
-        "cache_hits": session.cache_hits,
-        "first_query_at": None if first is None else to_micros(first),
-        "last_query_at": None if last is None else to_micros(last),
-        "state_bytes": session.state_bytes,
-        "history_bytes": session.history_bytes,
-        "writers": session.writers,
-    }
+    return (
+        to_micros(session.last_accessed_at),
+        session.version,
+        session.head,
+        session.total_queries,
+        session.cache_hits,
+        None if first is None else to_micros(first),
+        None if last is None else to_micros(last),
+        session.state_bytes,
+        session.history_bytes,
+        session.writers,
+        session.id.bytes,
+    )

@@ -10,6 +10,7 @@ from sqlalchemy import (
     BindParameter,
     ClauseElement,
     Select,
+    Update,
     bindparam,
     delete,
     func,
@@ -21,9 +22,10 @@ from sqlalchemy import (
     update,
 )
 from sqlalchemy.dialects import sqlite
+from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.elements import ColumnElement
 
-from perdure.backends.sql.rows import COLUMNS, COUNTERS
+from perdure.backends.sql.rows import COLUMNS, COUNTERS, FACTS
 from perdure.backends.sql.tables import (
     session_entries,
     session_labels,
@@ -36,20 +38,6 @@ from perdure.backends.sql.tables import (
 
 __all__ = ["SQL", "find_page", "text_of"]
 
-FACTS = (
-    "version",
-    "head",
-    "last_accessed_at",
-    "total_queries",
-    "cache_hits",
-    "first_query_at",
-    "last_query_at",
-    "state_bytes",
-    "history_bytes",
-    "writers",
-)
-"""Columns that every change may touch; none is indexed, so that a tracked query writes one page of `sessions`."""
-
 STANDING = ("assets", "tags", "expires_at", "archived_at")
 """Columns that few changes touch."""
 
@@ -59,6 +47,17 @@ def text_of(statement: ClauseElement) -> str:
     compiled = statement.compile(dialect=sqlite.dialect(paramstyle="named"))
     constants = {name: value for name, value in compiled.params.items() if value is not None}
     return re.sub(r":(\w+)", lambda found: _literal(constants, found), str(compiled))
+
+
+def positional(statement: ClauseElement, names: tuple[str, ...]) -> str:
+    """The text of a statement with `?` for each parameter, which are these in this order.
+
+    For what every tracked query runs: looking parameters up by name takes as long as the statement does.
+    """
+    compiled = statement.compile(dialect=sqlite.dialect(paramstyle="qmark"))
+    assert isinstance(compiled, SQLCompiler)
+    assert compiled.positiontup == list(names), compiled.positiontup
+    return str(compiled)
 
 
 def _literal(constants: dict[str, object], found: re.Match[str]) -> str:
@@ -82,8 +81,8 @@ class _Statements:
         self.select_session = text_of(select(*COLUMNS).where(_is(s.id)))
         self.select_counters = text_of(select(*COUNTERS).where(_is(s.id)))
         self.insert_session = text_of(insert(sessions))
-        self.update_facts = _update(FACTS)
-        self.update_all = _update((*FACTS, *STANDING))
+        self.update_facts = positional(_update(FACTS), (*FACTS, "id"))
+        self.update_all = text_of(_update((*FACTS, *STANDING)))
         self.update_due = text_of(update(sessions).where(_is(s.id)).values(due_at=bindparam("due_at")))
         self.delete_session = text_of(delete(sessions).where(_is(s.id)))
 
@@ -99,7 +98,7 @@ class _Statements:
 
         within = (_is(q.session_id), q.position > bindparam("after"), q.position <= bindparam("upto"))
         self.select_queries = text_of(select(q.body).where(*within).order_by(q.position))
-        self.insert_query = text_of(insert(session_queries))
+        self.insert_query = positional(insert(session_queries), ("session_id", "position", "body"))
 
         at = (_is(label.label), _is(label.archived), _is(label.created_at), _is(label.session_id))
         self.insert_label = text_of(insert(session_labels))
@@ -144,9 +143,9 @@ class _Statements:
         )
 
 
-def _update(columns: tuple[str, ...]) -> str:
+def _update(columns: tuple[str, ...]) -> Update:
     values: dict[str, BindParameter[Any]] = {name: bindparam(name) for name in columns}
-    return text_of(update(sessions).where(_is(sessions.c.id)).values(**values))
+    return update(sessions).where(_is(sessions.c.id)).values(**values)
 
 
 SQL = _Statements()

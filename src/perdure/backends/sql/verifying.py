@@ -73,7 +73,7 @@ def _words(condition: Any) -> str:
 def integrity(connection: Connection) -> list[str]:
     """What SQLite itself finds wrong with the file, and rows that hang in the air."""
     checked = [row[0] for row in connection.execute(text("PRAGMA integrity_check(20)")) if row[0] != "ok"]
-    if checked:
+    if checked or not metadata.tables.keys() <= set(inspect(connection).get_table_names()):
         return checked  # what else could be asked may not be answered any more
     broken = connection.execute(text("PRAGMA foreign_key_check")).fetchall()
     orphans = [f"{len(broken)} rows belong to no session, the first in {broken[0][0]}"] if broken else []

@@ -69,7 +69,7 @@ def apply_to(connection: sqlite3.Connection, session_id: UUID, change: SessionCh
         _relabel(connection, labels, _label_rows(session))
     _write_entries(connection, key, change)
     for position, query in enumerate(change.queries, first):
-        connection.execute(SQL.insert_query, {"session_id": key, "position": position, "body": query.body})
+        connection.execute(SQL.insert_query, (key, position, query.body))
     return applied
 
 
@@ -250,10 +250,7 @@ def _insert(connection: sqlite3.Connection, session: StoredSession) -> None:
     )
     connection.executemany(
         SQL.insert_query,
-        [
-            {"session_id": key, "position": position, "body": body}
-            for position, body in enumerate(session.queries, session.first_position)
-        ],
+        [(key, position, body) for position, body in enumerate(session.queries, session.first_position)],
     )
     _relabel(connection, set(), _label_rows(session))
     connection.execute(SQL.delete_ticket, {"session_id": key})

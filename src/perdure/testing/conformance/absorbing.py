@@ -44,6 +44,8 @@ BAD: dict[str, dict[str, Any]] = {
     "a query without text": {"queries": [None]},
     "a query that is no text": {"queries": [{"query_type": "price"}]},
     "no instant": {"created_at": None},
+    "no version": {"version": None},
+    "a version of more than 64 bits": {"version": 2**70},
 }
 
 
@@ -123,7 +125,7 @@ class AbsorbingPromises:
     @pytest.mark.parametrize("bad", BAD.values(), ids=BAD.keys())
     async def test_a_bad_record_leaves_what_is_there(self, backend: SessionBackend, bad: dict[str, Any]) -> None:
         session = await created(backend, tags=("tech",), sections={"context": {"a": 1}})
-        (failed,) = await backend.absorb([replace(session, version=2, **{"head": "later", **bad})])
+        (failed,) = await backend.absorb([replace(session, **{"version": 2, "head": "later", **bad})])
         assert failed.outcome is AbsorbOutcome.FAILED
         assert await whole(backend, session.id) == session
         assert await listed(backend, tags=["tech"]) == [session.id]
