@@ -137,11 +137,14 @@ def settle(session: Session, change: SessionChange, applied: Applied) -> bool:
     session.state.history.queries.settle(change.queries, first=applied.total_queries - len(change.queries) + 1)
     if loaded.outdated:
         return False  # its version stays that of what it shows, until the rest has been read
-    session.assets = _rebased(session.assets, loaded.assets, loaded.assets)
-    session.tags = _rebased(session.tags, loaded.tags, loaded.tags)
     session.last_accessed_at = loaded.last_accessed_at = max(session.last_accessed_at, change.at)
-    archived_at = session.archived_at if change.expires_at is None else None
-    session.__dict__.update(version=applied.version, head=change.head, archived_at=archived_at)
+    session.__dict__.update(
+        assets=_rebased(session.assets, loaded.assets, loaded.assets),
+        tags=_rebased(session.tags, loaded.tags, loaded.tags),
+        archived_at=session.archived_at if change.expires_at is None else None,
+        version=applied.version,
+        head=change.head,
+    )
     return True
 
 
@@ -199,12 +202,16 @@ def refresh(session: Session, stored: StoredSession, settings: Settings) -> None
     history.first_query_at, history.last_query_at = stored.first_query_at, stored.last_query_at
     for query in unsaved:
         history.count(query.timestamp, cache_hit=query.cache_hit)
-    session.assets = _rebased(session.assets, loaded.assets, stored.assets)
-    session.tags = _rebased(session.tags, loaded.tags, stored.tags)
     if session.expires_at == loaded.expires_at or session.expires_at < stored.expires_at:
         session.expires_at = stored.expires_at
     session.last_accessed_at = max(session.last_accessed_at, stored.last_accessed_at)
-    session.__dict__.update(version=stored.version, head=stored.head, archived_at=stored.archived_at)
+    session.__dict__.update(
+        assets=_rebased(session.assets, loaded.assets, stored.assets),
+        tags=_rebased(session.tags, loaded.tags, stored.tags),
+        archived_at=stored.archived_at,
+        version=stored.version,
+        head=stored.head,
+    )
     loaded.assets, loaded.tags, loaded.expires_at = stored.assets, stored.tags, stored.expires_at
     loaded.last_accessed_at = session.last_accessed_at
     loaded.outdated = False

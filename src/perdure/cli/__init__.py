@@ -2,13 +2,13 @@
 
 import sys
 
-from perdure.cli.app import app
-
-__all__ = ["app", "main"]
+__all__ = ["main"]
 
 
 def main() -> None:
     """Run the command line on `sys.argv`, and exit."""
+    from perdure.cli.app import app
+
     for stream in (sys.stdout, sys.stderr):
         # A terminal that knows no block characters shows question marks instead of failing.
         if hasattr(stream, "reconfigure"):

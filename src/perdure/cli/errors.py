@@ -62,7 +62,9 @@ def one_line_errors(*, debug: bool) -> Iterator[None]:
     except Exception as error:  # noqa: BLE001 (the last line of defence: whatever it is, it becomes one line)
         if debug:
             traceback.print_exc()
-        complain(sentence(error))
+        expected = isinstance(error, PerdureError | ValidationError | OSError)
+        bug = f"unexpected {type(error).__name__}: {error} (a bug: `--debug` shows where)"
+        complain(sentence(error) if expected else bug)
         wrong_call = isinstance(error, InvalidInputError | ConfigurationError | ValidationError)
         raise typer.Exit(USAGE if wrong_call else FAILURE) from None
 
@@ -72,15 +74,11 @@ def sentence(error: BaseException) -> str:
     match error:
         case ValidationError():
             return "; ".join(_problem(problem) for problem in error.errors())
-        case PerdureError():
-            return str(error)
         case OSError() if error.strerror is not None:
-            return f"{error.strerror}: {error.filename}" if error.filename is not None else error.strerror
+            return error.strerror if error.filename is None else f"{error.strerror}: {error.filename}"
         case RecursionError():
             return "nested too deeply"
-        case ValueError():
-            return str(error)
-    return f"unexpected {type(error).__name__}: {error} (a bug: `--debug` shows where)"
+    return str(error)
 
 
 def complain(message: str) -> None:

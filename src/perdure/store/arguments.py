@@ -6,10 +6,11 @@ from datetime import timedelta
 from uuid import UUID
 
 from perdure.errors import InvalidIdError, InvalidInputError, InvalidTTLError
+from perdure.models import Session
 from perdure.models.times import hours_of
 from perdure.settings import Settings
 
-__all__ = ["checked_id", "checked_limit", "checked_ttl"]
+__all__ = ["checked_id", "checked_limit", "checked_session", "checked_ttl"]
 
 MAX_PAGE = 1_000
 """Most items of one page."""
@@ -29,6 +30,17 @@ def checked_id(given: UUID | str) -> UUID:
         return UUID(given)
     except (ValueError, TypeError):
         raise InvalidIdError(given) from None
+
+
+def checked_session(given: Session) -> Session:
+    """A session.
+
+    Raises:
+        InvalidInputError: anything else.
+    """
+    if not isinstance(given, Session):
+        raise InvalidInputError(f"expected a Session, not {type(given).__name__}")
+    return given
 
 
 def checked_limit(given: int, *, name: str = "limit", lowest: int = 1, highest: int = MAX_PAGE) -> int:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 from uuid import UUID
+from weakref import WeakValueDictionary
 
 from perdure.backends import SessionBackend
 from perdure.changes import Applied, Draft
@@ -28,6 +30,7 @@ class StoreCore:
     hooks: HookRelay
     writer: ChangeWriter
     clock: Clock
+    saving: WeakValueDictionary[int, asyncio.Lock] = field(default_factory=WeakValueDictionary)
 
     def now(self) -> datetime:
         """The present instant."""
@@ -56,17 +59,25 @@ class StoreCore:
         """Write a change, merged with what else waits for that session unless it must go alone."""
         return await self.writer.write(session_id, Submission(draft, alone))
 
-    async def prepared(self, session_id: UUID, query: QueryRecord) -> tuple[QueryRecord, StoredQuery]:
-        """The query as it is to be stored, and its text.
+    def saving_of(self, session: Session) -> asyncio.Lock:
+        """Held while this very object is saved: two savings at once would both write what is new in it."""
+        return self.saving.setdefault(id(session), asyncio.Lock())
+
+    async def prepared(self, session_id: UUID, query: QueryRecord) -> QueryRecord:
+        """The query as plugins want it stored.
 
         Raises:
-            QueryVetoedError: a plugin refused it.
+            QueryVetoedError: one of them refused it.
+        """
+        return await self.hooks.prepare(session_id, query) if self.hooks.listens("prepare_query") else query
+
+    def stored(self, query: QueryRecord) -> StoredQuery:
+        """The query as it is stored.
+
+        Raises:
             InvalidInputError: it cannot be kept.
         """
-        if self.hooks.listens("prepare_query"):
-            query = await self.hooks.prepare(session_id, query)
-        limit = self.settings.max_value_bytes
-        return query, store_query(query, encoder=self.settings.value_encoder, limit=limit)
+        return store_query(query, encoder=self.settings.value_encoder, limit=self.settings.max_value_bytes)
 
     async def notify(self, hook: str, **facts: Any) -> None:
         """Tell the plugins, if there are any."""

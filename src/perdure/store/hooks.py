@@ -37,15 +37,23 @@ class HookRelay:
         try:
             self._manager.load_setuptools_entrypoints(ENTRY_POINTS)
             for plugin in reversed(list(plugins)):
-                self._manager.register(plugin)
+                self._manager.register(plugin, name=self._free_name(plugin))
             self._manager.check_pending()
-        except (pluggy.PluginValidationError, ValueError) as error:
+        except Exception as error:
             raise PluginError(str(error)) from error
 
     def register_backends(self) -> dict[str, BackendFactory]:
-        """The URL schemes that plugins bring."""
+        """The URL schemes that plugins bring.
+
+        Raises:
+            PluginError: a plugin that fails to say.
+        """
         backends: dict[str, BackendFactory] = {}
-        self._manager.hook.register_backends(backends=backends)
+        for implementation in self._implementations("register_backends"):
+            try:
+                implementation.function(*(backends for _ in implementation.argnames))
+            except Exception as error:
+                raise PluginError(f"{implementation.plugin_name} brings no backends: {error}") from error
         return backends
 
     def listens(self, hook: str) -> bool:
@@ -78,6 +86,11 @@ class HookRelay:
                 raise QueryVetoedError(name, f"it gave back a {type(prepared).__name__}")
             query = prepared.model_copy(update={"id": query.id})  # by which a repeat is known
         return query
+
+    def _free_name(self, plugin: object) -> str:
+        """What the plugin is called in logs: its own name, or that of its class, with a number from the second on."""
+        name = str(getattr(plugin, "__name__", type(plugin).__qualname__))
+        return name if not self._manager.has_plugin(name) else f"{name}-{len(self._manager.get_plugins()) + 1}"
 
     def _implementations(self, hook: str) -> list[pluggy.HookImpl]:
         found: list[pluggy.HookImpl] = getattr(self._manager.hook, hook).get_hookimpls()

@@ -76,9 +76,9 @@ class Maintenance:
                     report.archived += 1
                 case VersionConflictError() | SessionArchivedError() | SessionNotFoundError():
                     report.skipped += 1
-                case PerdureError():
-                    report.failed[session.id] = str(outcome)
-                    log.error("session.not_archived", session_id=str(session.id), reason=str(outcome))
+                case Exception():
+                    report.failed[session.id] = reason = _described(outcome)
+                    log.error("session.not_archived", session_id=str(session.id), reason=reason)
                 case _:
                     raise outcome
 
@@ -124,7 +124,9 @@ class Maintenance:
         return report
 
     def start(self) -> None:
-        """Begin to do so by itself, as the settings say."""
+        """Begin to do so by itself, as the settings say. No effect where it has begun."""
+        if self._task is not None:
+            return
         if self._core.settings.sweep_in_background or self._core.settings.sweep_on_open:
             self._task = asyncio.create_task(self._run())
 
@@ -157,5 +159,10 @@ class Maintenance:
                 if await self._core.backend.start_sweep(now=self._core.now(), interval=interval):
                     await self.archive_expired()
                     await self.purge_archived(retention=self._core.settings.retention)
-            except PerdureError as error:
-                log.error("maintenance.failed", error=str(error))
+            except Exception as error:  # noqa: BLE001 (the next round may do better)
+                log.error("maintenance.failed", error=_described(error))
+
+
+def _described(error: Exception) -> str:
+    """What reports and logs say of it: what others raise may quote values, which do not go there."""
+    return str(error) if isinstance(error, PerdureError) else type(error).__name__

@@ -33,7 +33,7 @@ from perdure.models.names import checked_key, checked_name, checked_names, check
 from perdure.models.session import extended
 from perdure.models.state import Section, SessionState
 from perdure.models.times import hours_of
-from perdure.store.arguments import checked_id, checked_limit, checked_ttl
+from perdure.store.arguments import checked_id, checked_limit, checked_session, checked_ttl
 from perdure.store.core import StoreCore
 from perdure.store.reports import TrackedQuery
 from perdure.store.tracking import Tracking
@@ -128,7 +128,7 @@ class UserSessions:
             VersionConflictError: somebody wrote since `if_version`; nothing changed.
             SessionError: no such session, expired, archived, or past a limit; nothing changed.
         """
-        if checked_id(session_id) != session.id:
+        if checked_id(session_id) != checked_session(session).id:
             raise InvalidInputError(f"session {session.id} cannot be saved as {session_id}")
         if if_version is not None:
             checked_limit(if_version, name="if_version", lowest=0, highest=2**63 - 1)
@@ -137,7 +137,7 @@ class UserSessions:
 
     async def save(self, session: Session, *, if_version: int | None = None) -> Session:
         """`update_session` of the session's own id."""
-        return await self.update_session(session.id, session, if_version=if_version)
+        return await self.update_session(checked_session(session).id, session, if_version=if_version)
 
     async def track_query(self, session_id: UUID | str, query: QueryRecord) -> TrackedQuery:
         """Append one query, without loading the session.
@@ -151,8 +151,8 @@ class UserSessions:
         if not isinstance(query, QueryRecord):
             raise InvalidInputError(f"query must be a QueryRecord, not {type(query).__name__}")
         draft = core.draft(self._owner)
-        record, stored = await core.prepared(known, query)
-        draft["queries"] = (stored,)
+        record = await core.prepared(known, query)
+        draft["queries"] = (core.stored(record),)
         applied = await core.apply(known, draft)
         await core.notify_tracked(known, [record], first=applied.total_queries)
         return TrackedQuery(applied.total_queries, applied.total_queries, applied.version)
@@ -171,6 +171,8 @@ class UserSessions:
         that cannot be encoded is recorded as its bounded `repr`. Recording that fails after the block succeeded is
         logged and noted in `query.failure`; with `strict` it is raised.
         """
+        if parameters is not None and not isinstance(parameters, dict):
+            raise InvalidInputError(f"parameters must be a dict, not {type(parameters).__name__}")
         return Tracking(
             self._core,
             checked_id(session_id),

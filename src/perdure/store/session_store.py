@@ -12,8 +12,9 @@ from perdure.differences import stored_form
 from perdure.errors import ConfigurationError, InvalidInputError
 from perdure.merging import AbsorbOutcome
 from perdure.models import Clock, Session, SessionFilter, SessionTotals, utc_now
+from perdure.models.names import checked_name
 from perdure.settings import Settings
-from perdure.store.arguments import MAX_PAGE, checked_limit
+from perdure.store.arguments import MAX_PAGE, checked_limit, checked_session
 from perdure.store.core import StoreCore
 from perdure.store.hooks import HookRelay
 from perdure.store.maintenance import Maintenance, Progress
@@ -24,6 +25,7 @@ from perdure.store.writer import ChangeWriter
 __all__ = ["SessionStore"]
 
 IMPORT_BATCH = 100
+MAX_RETENTION_DAYS = 36_525
 
 
 class SessionStore(UserSessions):
@@ -66,13 +68,15 @@ class SessionStore(UserSessions):
         """
         settings = Settings() if settings is None else settings
         hooks = HookRelay(plugins, timeout_seconds=settings.hook_timeout_seconds)
-        given = {"archive": archive, "acknowledge": acknowledge}
+        if acknowledge not in (None, "archive", "hot"):
+            raise ConfigurationError(f"acknowledge must be 'archive' or 'hot', not {acknowledge!r}")
+        given = {"url": url, "archive": archive, "acknowledge": acknowledge}
         settings = settings.model_copy(update={name: value for name, value in given.items() if value is not None})
         if settings.archive is not None:
             raise ConfigurationError(
                 "an archive of its own is not supported by this version; one backend keeps active and archived sessions"
             )
-        backend = backend_for(url if url is not None else settings.url, more=hooks.register_backends())
+        backend = backend_for(settings.url, more=hooks.register_backends())
         return cls(backend, settings=settings, hooks=hooks, clock=clock)
 
     @property
@@ -101,9 +105,7 @@ class SessionStore(UserSessions):
 
     def for_user(self, user_id: str) -> UserSessions:
         """The same verbs, seeing only the sessions of that user; anything else is as if it did not exist."""
-        if not isinstance(user_id, str) or not user_id.strip():
-            raise InvalidInputError(f"user_id must be text, not {user_id!r}")
-        return UserSessions(self._core, owner=user_id)
+        return UserSessions(self._core, owner=checked_name(user_id, what="user_id"))
 
     async def cleanup_expired_sessions(
         self, limit: int | None = None, *, progress: Progress | None = None
@@ -135,9 +137,11 @@ class SessionStore(UserSessions):
             if (
                 isinstance(retention_days, bool)
                 or not isinstance(retention_days, int | float)
-                or not 0 <= retention_days < 1e6
+                or not 0 <= retention_days <= MAX_RETENTION_DAYS
             ):
-                raise InvalidInputError(f"retention_days must be a number from 0, not {retention_days!r}")
+                raise InvalidInputError(
+                    f"retention_days must be a number from 0 to {MAX_RETENTION_DAYS:,}, not {retention_days!r}"
+                )
             retention = timedelta(days=retention_days)
         return await self._maintenance.purge_archived(
             retention=retention, dry_run=dry_run, limit=limit, progress=progress
@@ -182,7 +186,7 @@ class SessionStore(UserSessions):
                 progress(seen)
 
         async for session in _each(sessions):
-            batch.append(session)
+            batch.append(checked_session(session))
             if len(batch) == IMPORT_BATCH:
                 await absorb()
         if batch:

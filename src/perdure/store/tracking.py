@@ -8,9 +8,10 @@ from types import TracebackType
 from typing import Any, Self
 from uuid import UUID
 
-from perdure.errors import InvalidValueError, ValueTooLargeError
+from perdure.errors import InvalidInputError, InvalidValueError, ValueTooLargeError
 from perdure.logs import EventLog
-from perdure.models import QueryRecord
+from perdure.models import QueryRecord, StoredQuery
+from perdure.models.names import checked_name
 from perdure.store.core import StoreCore
 from perdure.store.reports import TrackedQuery
 from perdure.values import plain, repr_of
@@ -42,7 +43,7 @@ class Tracking:
         owner: str | None,
         strict: bool,
     ) -> None:
-        self.query_type = query_type
+        self.query_type = self._first_type = query_type
         self.parameters: dict[str, Any] = dict(parameters or {})
         self.result_summary: str | None = None
         self.cache_hit = False
@@ -66,30 +67,34 @@ class Tracking:
         elapsed_ms = (time.perf_counter() - self._began) * 1000
         if error is not None:
             self.error = _error_text(error)
-        recording = asyncio.create_task(self._record(elapsed_ms))
+        recording = asyncio.create_task(self._record_or_say_why_not(elapsed_ms))
         try:
             # Shielded: the block has run, and being cancelled now must not lose the record of it.
             await asyncio.shield(recording)
         except asyncio.CancelledError:
             await asyncio.wait([recording])
             raise
-        except Exception as failure:
+        if self.failure is not None and self._strict and error is None:
+            raise self.failure
+
+    async def _record_or_say_why_not(self, elapsed_ms: float) -> None:
+        try:
+            await self._record(elapsed_ms)
+        except Exception as failure:  # noqa: BLE001 (it must not take the place of what the block did)
             self.failure = failure
             log.warning(
                 "query.not_recorded",
                 session_id=str(self._session_id),
-                query_type=repr_of(self.query_type, limit=80),
+                query_type=self._kept_type(),
                 error=type(failure).__name__,
             )
-            if self._strict and error is None:
-                raise
 
     async def _record(self, elapsed_ms: float) -> None:
         core = self._core
         draft = core.draft(self._owner)
         record = QueryRecord(
             timestamp=draft["at"],
-            query_type=self.query_type,
+            query_type=self._kept_type(),
             parameters=self._kept(self.parameters),
             result_summary=_text(self.result_summary),
             execution_time_ms=elapsed_ms,
@@ -97,14 +102,28 @@ class Tracking:
             error=_text(self.error),
             metadata=self._kept(self.metadata),
         )
-        try:
-            record, stored = await core.prepared(self._session_id, record)
-        except ValueTooLargeError:
-            record, stored = await core.prepared(self._session_id, _shortened(record))
+        # Cut only what plugins have seen: they may know what to redact by its key, which a `repr` has no longer.
+        record, stored = self._fitted(await core.prepared(self._session_id, record))
         draft["queries"] = (stored,)
         applied = await core.apply(self._session_id, draft)
         self.tracked = TrackedQuery(applied.total_queries, applied.total_queries, applied.version)
         await core.notify_tracked(self._session_id, [record], first=applied.total_queries)
+
+    def _fitted(self, record: QueryRecord) -> tuple[QueryRecord, StoredQuery]:
+        """The record, with what is large in it cut as far as it takes, and how it is stored."""
+        for length in (SUMMARY_LENGTH, REPR_LENGTH, 0):
+            try:
+                return record, self._core.stored(record)
+            except ValueTooLargeError:
+                record = _shortened(record, length)
+        return record, self._core.stored(record)
+
+    def _kept_type(self) -> str:
+        """The query type, or the one given at first where the block made it something that is no name."""
+        try:
+            return checked_name(self.query_type, what="query_type")
+        except InvalidInputError:
+            return self._first_type
 
     def _kept(self, values: Any) -> dict[str, Any]:
         """What can be encoded as it is, the rest as its bounded `repr`."""
@@ -113,19 +132,22 @@ class Tracking:
         encoder = self._core.settings.value_encoder
         kept = {}
         for key, value in values.items():
-            name = key if isinstance(key, str) else repr_of(key, limit=REPR_LENGTH)
+            name = repr_of(_Verbatim(key) if isinstance(key, str) else key, limit=REPR_LENGTH)
             try:
-                name, value = plain([name, value], name="value", encoder=encoder)
+                kept[name] = plain(value, name=name, encoder=encoder)
             except InvalidValueError:
-                name, value = repr_of(name, limit=REPR_LENGTH)[1:-1], repr_of(value, limit=REPR_LENGTH)
-            kept[name] = value
+                kept[name] = repr_of(value, limit=REPR_LENGTH)
         return kept
 
 
 def _error_text(error: BaseException) -> str:
     if isinstance(error, asyncio.CancelledError):
         return "cancelled"
-    return repr_of(_Verbatim(f"{type(error).__name__}: {error}"), limit=REPR_LENGTH)
+    try:
+        text = f"{type(error).__name__}: {error}"
+    except Exception:  # noqa: BLE001 (a broken __str__ must not take the place of the error itself)
+        text = type(error).__name__
+    return repr_of(_Verbatim(text), limit=REPR_LENGTH)
 
 
 def _text(value: Any) -> str | None:
@@ -141,19 +163,18 @@ class _Verbatim:
     """A text whose `repr` is itself."""
 
     def __init__(self, text: str) -> None:
-        self._text = text
+        self._text = str.__str__(text)
 
     def __repr__(self) -> str:
         return self._text
 
 
-def _shortened(record: QueryRecord) -> QueryRecord:
-    """The record with whatever is large in it cut to its bounded `repr`."""
-    summary = record.result_summary
-    return record.model_copy(
-        update={
-            "parameters": {"truncated": repr_of(record.parameters, limit=REPR_LENGTH)},
-            "metadata": {"truncated": repr_of(record.metadata, limit=REPR_LENGTH)} if record.metadata else {},
-            "result_summary": None if summary is None else repr_of(_Verbatim(summary), limit=SUMMARY_LENGTH),
-        }
-    )
+def _shortened(record: QueryRecord, length: int) -> QueryRecord:
+    """The record with texts of at most `length` characters, and the bounded `repr` of its parameters and metadata."""
+    update: dict[str, Any] = {
+        name: {"truncated": repr_of(values, limit=min(length, REPR_LENGTH))} if values else {}
+        for name, values in (("parameters", record.parameters), ("metadata", record.metadata))
+    }
+    for name, text in (("result_summary", record.result_summary), ("error", record.error)):
+        update[name] = None if text is None else repr_of(_Verbatim(text), limit=length)
+    return record.model_copy(update=update)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import count, takewhile
 from typing import Self
 from uuid import UUID
@@ -44,9 +44,9 @@ class Submission:
         self.alone = self.alone or not self.draft.keys() <= _MERGEABLE
 
     @classmethod
-    def again(cls, change: SessionChange) -> Self:
-        """The very same change once more, after an attempt whose outcome is not known."""
-        return cls(Draft(at=change.at), alone=True, sent=change.repeated())
+    def again(cls, change: SessionChange, *, if_version: int | None) -> Self:
+        """The same change once more, after an attempt whose outcome is not known; on the condition given now."""
+        return cls(Draft(at=change.at), alone=True, sent=replace(change.repeated(), if_version=if_version))
 
 
 class ChangeWriter:
@@ -76,7 +76,12 @@ class ChangeWriter:
                 self._hand_over(session_id, lane)
         submission.outcome = asyncio.get_running_loop().create_future()
         lane.append(submission)
-        return await submission.outcome
+        try:
+            return await submission.outcome
+        except asyncio.CancelledError:
+            if submission in lane:  # it was not sent, so it never will be: whoever asked again would write it twice
+                lane.remove(submission)
+            raise
 
     async def finish(self) -> None:
         """Wait until nothing is on its way any more."""
@@ -166,7 +171,7 @@ def _next_group(waiting: Sequence[Submission]) -> list[Submission]:
     first = waiting[0]
     if first.alone:
         return [first]
-    owner, room = first.draft.get("owner"), MERGED
+    owner, room = first.draft.get("owner"), MERGED - len(first.draft.get("queries", ()))
 
     def fits(submission: Submission) -> bool:
         nonlocal room

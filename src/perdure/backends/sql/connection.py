@@ -13,20 +13,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
-from perdure.errors import (
-    BackendClosedError,
-    BackendError,
-    BackendUnavailableError,
-    CorruptDataError,
-    PerdureError,
-    SchemaError,
-    StorageFullError,
-    StorageReadOnlyError,
-)
+from perdure.backends.sql.meanings import NAME, mapped
+from perdure.errors import BackendClosedError, PerdureError
 
-__all__ = ["NAME", "DatabaseThread", "Writer", "begin", "mapped", "rollback"]
+__all__ = ["DatabaseThread", "Writer", "begin", "rollback"]
 
-NAME = "sqlite"
 T = TypeVar("T")
 Work = Callable[[sqlite3.Connection], T]
 
@@ -34,6 +25,7 @@ BUSY_PAUSE_S = 0.002
 """Longest pause before BEGIN is tried again. SQLite's own back-off starves one of two busy processes for a second."""
 
 OPENING_PATIENCE_S = 30.0
+"""How long opening waits for a process that recovers or closes the file."""
 
 BATCH = 512
 """Most pieces of work that share one commit."""
@@ -193,7 +185,7 @@ def _commit(batch: list[Work[Any]], patience_s: float, connection: sqlite3.Conne
     try:
         begin(connection, patience_s=patience_s)
     except sqlite3.Error as error:
-        return [_failure(error) for _ in batch]  # it concerns the whole batch: none of it waits for the lock again
+        return [mapped(error) for _ in batch]  # it concerns the whole batch: none of it waits for the lock again
     try:
         outcomes = [_attempt(work, connection) for work in batch]
         connection.execute("COMMIT")
@@ -227,16 +219,10 @@ def _commit_one(work: Work[Any], patience_s: float, connection: sqlite3.Connecti
         return outcome
     except sqlite3.Error as error:
         rollback(connection)
-        return _failure(error)
+        return mapped(error)
     except Exception as error:  # noqa: BLE001 (the waiter is told)
         rollback(connection)
         return error
-
-
-def _failure(error: sqlite3.Error) -> BackendError:
-    failure = mapped(error)
-    failure.__cause__ = error
-    return failure
 
 
 def rollback(connection: sqlite3.Connection) -> None:
@@ -244,33 +230,3 @@ def rollback(connection: sqlite3.Connection) -> None:
     if connection.in_transaction:
         with suppress(sqlite3.Error):
             connection.execute("ROLLBACK")
-
-
-def mapped(error: sqlite3.Error) -> BackendError:
-    """The error that a caller sees for one of the driver's."""
-    code = getattr(error, "sqlite_errorcode", None)
-    match None if code is None else code & 0xFF:
-        case sqlite3.SQLITE_FULL:
-            return StorageFullError(NAME, "the disk is full; nothing changed")
-        case sqlite3.SQLITE_READONLY:
-            return StorageReadOnlyError(NAME, "the database cannot be written; nothing changed")
-        case sqlite3.SQLITE_NOTADB:
-            return SchemaError(NAME, "the file is not a SQLite database")
-        case sqlite3.SQLITE_CORRUPT:
-            return CorruptDataError(NAME, f"the database is damaged ({error}); run `perdure doctor`")
-        case sqlite3.SQLITE_BUSY | sqlite3.SQLITE_LOCKED:
-            return BackendUnavailableError(NAME, "another process held the write lock for too long")
-        case sqlite3.SQLITE_CANTOPEN:
-            return BackendUnavailableError(
-                NAME, "the file cannot be opened; do it and its folder exist, with permission?"
-            )
-        case sqlite3.SQLITE_CONSTRAINT:
-            return CorruptDataError(NAME, f"what is stored contradicts itself ({error}); run `perdure db verify`")
-        case _ if "no such table" in str(error):
-            return SchemaError(NAME, f"{error}; run `perdure db create`")
-        case _ if "already exists" in str(error):
-            return SchemaError(NAME, f"{error}, and is not perdure's; give perdure a file of its own")
-        case _ if "no such column" in str(error) or "has no column" in str(error):
-            return SchemaError(NAME, f"{error}; run `perdure db verify`")
-        case _:
-            return BackendUnavailableError(NAME, str(error))

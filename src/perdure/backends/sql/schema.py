@@ -9,7 +9,8 @@ from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from perdure.backends.sql.connection import NAME, begin, mapped, rollback
+from perdure.backends.sql.connection import begin, rollback
+from perdure.backends.sql.meanings import NAME, mapped
 from perdure.backends.sql.tables import VERSION_TABLE, metadata
 from perdure.errors import BackendUnavailableError, SchemaError
 

@@ -12,8 +12,9 @@ from uuid import UUID
 from perdure.backends.cursors import read_cursor
 from perdure.backends.protocol import Absorbed, BackendHealth, Claimed, HistoryPage, Purged
 from perdure.backends.sql import reading, writing
-from perdure.backends.sql.connection import NAME, DatabaseThread, Writer
+from perdure.backends.sql.connection import DatabaseThread, Writer
 from perdure.backends.sql.counting import health_of, totals_in
+from perdure.backends.sql.meanings import NAME
 from perdure.backends.sql.schema import SqliteSchema
 from perdure.changes import Applied, SessionChange
 from perdure.errors import BackendClosedError, BackendError
