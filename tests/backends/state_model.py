@@ -1,4 +1,4 @@
-"""What a backend must do, once more and in other words: plain dicts, written from the contract and from nothing else."""
+"""What a backend must do, once more and in other words: plain dicts, written from the contract and nothing else."""
 
 from __future__ import annotations
 
@@ -80,7 +80,9 @@ class ModelSession:
         return {json.loads(body)["id"] for body in self.bodies}
 
     def labels(self) -> set[str]:
-        return {f"user {self.user}", f"type {self.type}"} | {f"a {a}" for a in self.assets} | {f"t {t}" for t in self.tags}
+        return (
+            {f"user {self.user}", f"type {self.type}"} | {f"a {a}" for a in self.assets} | {f"t {t}" for t in self.tags}
+        )
 
     def as_read(self, history: int | None) -> dict[str, Any]:
         """What `read` gives, by the names of `StoredSession`."""
@@ -331,7 +333,9 @@ def _fork(kept: ModelSession, other: ModelSession) -> ModelSession:
 
 def _entries_after(session: ModelSession, change: SessionChange) -> dict[tuple[str, str], str]:
     gone = {(name, key) for name, keys in change.unset_entries.items() for key in keys}
-    new = {(name, key): text for name, entries in change.set_entries.items() for key, text in entries.items()}
+    new: dict[tuple[str, str], str] = {
+        (name, key): text for name, entries in change.set_entries.items() for key, text in entries.items()
+    }
     return {**{at: text for at, text in session.entries.items() if at not in gone}, **new}
 
 

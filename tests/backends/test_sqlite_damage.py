@@ -311,7 +311,7 @@ async def test_a_row_that_cannot_be_read_says_so_to_whoever_asks_for_it_and_can_
         with pytest.raises(CorruptDataError, match=str(session.id)):
             await backend.read(session.id)
         with pytest.raises(CorruptDataError, match=str(session.id)):
-            await backend.apply(session.id, make.query())
+            await backend.apply(session.id, make.change(add_tags=("late",)))
         [absorbed, stored] = await backend.absorb([session, stored_session()])
         assert (absorbed.outcome, stored.outcome) == (AbsorbOutcome.FAILED, AbsorbOutcome.STORED)
         assert await backend.delete(session.id, forget_at=LATER)
@@ -635,7 +635,8 @@ async def test_a_full_disk_is_reported_nothing_acknowledged_is_lost_and_writing_
     session = stored_session()
     await backend.create(session)
     await _bound_pages(backend, 20)
-    make, kept = ChangeMaker(), []
+    make = ChangeMaker()
+    kept: list[str] = []
 
     async def fill_up() -> None:
         while len(kept) < 100:

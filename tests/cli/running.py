@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 from typer.testing import CliRunner, Result
 
 from perdure import QueryRecord, Session, SessionStore, Settings
-from perdure.cli import app
+from perdure.cli.app import app
 from perdure.testing import ManualClock
 
 T = TypeVar("T")

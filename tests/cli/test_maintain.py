@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import signal
@@ -20,8 +21,8 @@ NO_SIGNALS = pytest.mark.skipif(os.name == "nt", reason="signals as on POSIX")
 
 
 def test_one_round_archives_what_expired_and_deletes_what_is_old(perdure: CommandLine) -> None:
+    archived, old = perdure.archived(age=timedelta(days=3)), perdure.archived(age=timedelta(days=40))
     active, expired = perdure.session(), perdure.session(age=timedelta(days=2))
-    archived, old = perdure.archived(age=timedelta(days=1)), perdure.archived(age=timedelta(days=40))
 
     report = perdure.json("maintain", "--once")
 
@@ -116,6 +117,7 @@ def test_a_round_that_is_told_to_stop_ends_after_its_batch(
     async def sweep(store: SessionStore, limit: int | None = None) -> CleanupReport:
         batches.append(limit)
         os.kill(os.getpid(), signal.SIGTERM)
+        await asyncio.sleep(0.01)  # a sweep that does something lets the loop run
         return CleanupReport(archived=limit or 0)
 
     monkeypatch.setattr(SessionStore, "cleanup_expired_sessions", sweep)
@@ -136,6 +138,7 @@ def test_a_service_outlives_a_backend_that_is_away(perdure: CommandLine, monkeyp
         if (error := next(outcomes)) is not None:
             raise error
         os.kill(os.getpid(), signal.SIGTERM)
+        await asyncio.sleep(0.01)
         return CleanupReport(archived=3)
 
     monkeypatch.setattr(SessionStore, "cleanup_expired_sessions", sweep)

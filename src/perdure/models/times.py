@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, TypeAlias
@@ -43,11 +42,11 @@ def hours_of(given: float) -> timedelta:
     Raises:
         InvalidInputError: not a finite number.
     """
-    if isinstance(given, bool) or not isinstance(given, int | float) or math.isnan(given):
+    if isinstance(given, bool) or not isinstance(given, int | float):
         raise InvalidInputError(f"hours must be a number, not {given!r}")
     try:
         return timedelta(hours=given)
-    except OverflowError:
+    except (OverflowError, ValueError):  # infinite, or not a number
         raise InvalidInputError("hours must be a number of reasonable size") from None
 
 

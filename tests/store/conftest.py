@@ -1,0 +1,81 @@
+"""Every test of the store runs on memory and on SQLite, with a clock that stands still, and no settings around it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+from collections.abc import AsyncIterator, Iterator, MutableMapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import structlog
+from structlog.testing import capture_logs
+
+from perdure import Session, SessionStore
+from perdure.backends import MemoryBackend, MemoryData, SessionBackend
+from perdure.backends.sql.sqlite import SqliteBackend
+from perdure.testing import ManualClock
+from tests.store.stores import Stores
+
+
+@pytest.fixture(autouse=True)
+def _no_settings_around(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in list(os.environ):
+        if name.upper().startswith("PERDURE_"):
+            monkeypatch.delenv(name)
+    for name in ("HOME", "XDG_DATA_HOME"):
+        monkeypatch.setenv(name, str(tmp_path))
+
+
+@pytest.fixture
+def clock() -> ManualClock:
+    return ManualClock()
+
+
+@pytest.fixture(scope="session")
+def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A file with the schema in it: copying it is faster than making it."""
+    path = tmp_path_factory.mktemp("empty") / "sessions.db"
+    asyncio.run(SqliteBackend(path).schema.create())
+    return path
+
+
+@pytest.fixture(params=["memory", "sqlite"])
+async def stores(
+    request: pytest.FixtureRequest, clock: ManualClock, tmp_path: Path, empty_database: Path
+) -> AsyncIterator[Stores]:
+    if request.param == "sqlite":
+        path = tmp_path / "sessions.db"
+        shutil.copyfile(empty_database, path)
+
+        def backend() -> SessionBackend:
+            return SqliteBackend(path)
+    else:
+        data = MemoryData()
+
+        def backend() -> SessionBackend:
+            return MemoryBackend(data)
+
+    stores = Stores(backend, clock)
+    yield stores
+    await stores.aclose()
+
+
+@pytest.fixture
+async def store(stores: Stores) -> SessionStore:
+    return await stores.open()
+
+
+@pytest.fixture
+async def session(store: SessionStore) -> Session:
+    return await store.create_session(["AAPL", "GOOGL"], "comparative", user_id="ann", ttl_hours=24, tags=["tech"])
+
+
+@pytest.fixture
+def logs() -> Iterator[list[MutableMapping[str, Any]]]:
+    """What was logged while the test ran."""
+    with capture_logs() as entries:
+        yield entries
+    structlog.reset_defaults()
