@@ -94,7 +94,7 @@ async def _page_among(path: Path, sessions: int) -> float:
             name = next(names)
             found = await store.list_sessions(SessionFilter(user_id=name), limit=PAGE, cursor=cursors.get(name))
             assert len(found.items) == PAGE
-            cursors[name] = None if name in cursors and cursors[name] else found.next_cursor
+            cursors[name] = None if cursors.get(name) else found.next_cursor
 
         timed = await interleaved({"page": page}, rounds=400)
     return timed["page"].p50 / 1000
@@ -109,5 +109,3 @@ async def fill(store: SessionStore, sessions: int, *, users: int, queries: int =
             session.user_id = f"user-{number % users}"
         await store._core.backend.absorb(batch)
     return sessions / (time.perf_counter() - began)
-
-

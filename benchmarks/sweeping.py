@@ -29,7 +29,13 @@ async def sweeps(folder: Path) -> list[Row]:
             assert report.archived == DUE, report
             where = f"into an archive of {already:,}" if already else "into an empty archive"
             rows.append(
-                Row(f"sweep and archive, 10 queries each, {where}", "–", f"{rate:,.0f} sessions/s", "–",
-                    f"≥ {TARGET:,}/s", rate >= TARGET)
+                Row(
+                    f"sweep and archive, 10 queries each, {where}",
+                    "–",
+                    f"{rate:,.0f} sessions/s",
+                    "–",
+                    f"≥ {TARGET:,}/s",
+                    rate >= TARGET,
+                )
             )
     return rows

@@ -16,7 +16,7 @@ from uuid import UUID
 import pytest
 
 from perdure import errors
-from perdure.backends.sql.connection import mapped
+from perdure.backends.sql.meanings import mapped
 from perdure.errors import (
     BackendClosedError,
     BackendError,

@@ -125,6 +125,7 @@ class SessionModel:
         self.sessions: dict[UUID, ModelSession] = {}
         self.tombstones: dict[UUID, datetime] = {}
         self.tickets: dict[UUID, tuple[str, datetime]] = {}
+        self.void: set[str] = set()
         self.swept: datetime | None = None
 
     def create(self, session: ModelSession) -> None:
@@ -256,7 +257,7 @@ class SessionModel:
         if kept is None:
             self._keep(session)
             return AbsorbOutcome.STORED
-        self.tickets.pop(session.id, None)
+        self._void(session.id)
         if (kept.version, kept.head) == (session.version, session.head):
             return AbsorbOutcome.UNCHANGED
         for outcome, whole, part in (
@@ -282,7 +283,7 @@ class SessionModel:
 
     def evict(self, session_id: UUID, *, version: int, head: str) -> bool:
         session = self.sessions.get(session_id)
-        self.tickets.pop(session_id, None)
+        self._void(session_id)
         if session is None or (session.version, session.head) != (version, head):
             return False
         self._forget(session_id)
@@ -305,6 +306,10 @@ class SessionModel:
             self.swept = now
         return not recent
 
+    def _void(self, session_id: UUID) -> None:
+        ticket, _ = self.tickets.pop(session_id, (UNKNOWN_TICKET, None))
+        self.void.add(ticket)
+
     def _keep(self, session: ModelSession) -> None:
         self._forget(session.id)
         self.sessions[session.id] = copy.deepcopy(session)
@@ -312,7 +317,7 @@ class SessionModel:
 
     def _forget(self, session_id: UUID) -> None:
         self.sessions.pop(session_id, None)
-        self.tickets.pop(session_id, None)
+        self._void(session_id)
 
 
 def _fork(kept: ModelSession, other: ModelSession) -> ModelSession:

@@ -17,6 +17,7 @@ from tests.backends.sqlite_processes import children
 
 from perdure import QueryRecord, SessionFilter, SessionStore, Settings
 from perdure.backends.sql.sqlite import SqliteBackend
+from perdure.backends.sql.writing import create_in
 from perdure.errors import (
     BackendClosedError,
     BackendError,
@@ -534,6 +535,56 @@ async def test_of_writes_that_share_a_commit_one_that_fails_disturbs_no_other(
     assert len(await backend.find(SessionFilter(), limit=10)) == 3
     with closing(sqlite3.connect(path, isolation_level=None, timeout=0)) as other:
         other.execute("BEGIN IMMEDIATE")  # no lock is left behind
+
+
+async def test_a_piece_that_refuses_after_it_has_written_leaves_nothing_behind(backend: SqliteBackend) -> None:
+    first, halfway, last = stored_session(), stored_session(), stored_session()
+
+    def refuse(connection: sqlite3.Connection) -> None:
+        create_in(connection, halfway)
+        raise SessionExistsError(halfway.id)
+
+    outcomes = await asyncio.gather(
+        backend.create(stored_session()),  # goes alone; the others share what follows
+        backend.create(first),
+        backend._writes.run(refuse),
+        backend.create(last),
+        return_exceptions=True,
+    )
+
+    assert [type(outcome) for outcome in outcomes] == [type(None), type(None), SessionExistsError, type(None)]
+    assert await backend.read(halfway.id) is None
+    assert await backend.read(first.id) == first
+    assert await backend.read(last.id) == last
+
+
+async def test_a_caller_that_is_cancelled_takes_neither_its_own_work_along_nor_that_of_others(
+    backend: SqliteBackend,
+) -> None:
+    sessions = [stored_session() for _ in range(5)]
+    calls = [asyncio.create_task(backend.create(session)) for session in sessions]
+    await asyncio.sleep(0)
+    calls[0].cancel()
+    calls[2].cancel()
+    await asyncio.wait(calls)
+
+    assert [call.cancelled() for call in calls] == [True, False, True, False, False]
+    assert {summary.id for summary in await backend.find(SessionFilter(), limit=9)} == {s.id for s in sessions}
+
+
+async def test_closing_finishes_what_is_on_its_way(path: Path) -> None:
+    backend = SqliteBackend(path)
+    await backend.open()
+    calls = [asyncio.create_task(backend.create(stored_session())) for _ in range(20)]
+    await asyncio.sleep(0)
+    await backend.aclose()
+    await asyncio.gather(*calls)
+
+    with pytest.raises(BackendClosedError):
+        await backend.create(stored_session())
+    await backend.open()
+    assert len(await backend.find(SessionFilter(), limit=50)) == 20
+    await backend.aclose()
 
 
 async def test_an_absorbed_session_that_cannot_be_stored_leaves_nothing_and_fails_alone(backend: SqliteBackend) -> None:

@@ -65,7 +65,7 @@ def minutes(rng: Random, low: int = -30, high: int = 90) -> timedelta:
 
 
 def fault(rng: Random) -> Moment | None:
-    struck: Moment | None = rng.choice([None, None, None, *Moment])
+    struck: Moment | None = rng.choice([None] * 8 + list(Moment))
     return struck
 
 
@@ -85,7 +85,7 @@ def session_filter(rng: Random, now: datetime) -> SessionFilter:
     )
 
 
-def draft(rng: Random, *, now: datetime, version: int, expires_at: datetime) -> dict[str, Any]:
+def draft(rng: Random, session: ModelSession, *, now: datetime) -> dict[str, Any]:
     """What a change carries. Most writers' clocks are right, some are far behind."""
     at = now + rng.choice([timedelta(0), timedelta(0), minutes(rng, -60, 10)])
     optional: dict[str, Callable[[], Any]] = {
@@ -99,15 +99,17 @@ def draft(rng: Random, *, now: datetime, version: int, expires_at: datetime) -> 
         "remove_assets": lambda: some(rng, LABELS),
         "add_tags": lambda: some(rng, LABELS),
         "remove_tags": lambda: some(rng, LABELS),
-        "expires_at": lambda: rng.choice([expires_at, expires_at + minutes(rng, -20, 30), now + minutes(rng)]),
+        "expires_at": lambda: rng.choice(
+            [session.expires, session.expires + minutes(rng, -20, 30), now + minutes(rng)]
+        ),
         "archive": lambda: True,
-        "if_version": lambda: version + rng.choice([0, 0, 0, -1, 1]),
-        "owner": lambda: rng.choice(USERS),
+        "if_version": lambda: session.version + rng.choice([0, 0, 0, -1, 1]),
+        "owner": lambda: rng.choice([session.user, session.user, *USERS]),
         "max_queries": lambda: rng.randint(1, 9),
         "max_state_bytes": lambda: rng.randint(0, 60),
     }
-    names = rng.sample(sorted(optional), k=rng.randint(1, 3))
-    return {"at": at, **{name: optional[name]() for name in names}}
+    names = {*rng.sample(sorted(optional), k=rng.randint(1, 3)), rng.choice(["queries", "at"])} - {"at"}
+    return {"at": at, **{name: optional[name]() for name in sorted(names)}}
 
 
 @dataclass
@@ -173,9 +175,8 @@ class BackendMachine(RuleBasedStateMachine):
         return found
 
     def some_change(self, rng: Random, session_id: UUID, writer: ChangeMaker | None = None) -> SessionChange:
-        session = self.model.sessions.get(session_id)
-        version, expires_at = (1, self.now) if session is None else (session.version, session.expires)
-        content = draft(rng, now=self.now, version=version, expires_at=expires_at)
+        session = self.model.sessions.get(session_id) or ModelSession.of(stored_session(expires_at=self.now))
+        content = draft(rng, session, now=self.now)
         return (rng.choice(self.writers) if writer is None else writer).change(**content)
 
     def send(self, session_id: UUID, change: SessionChange, fault: Moment | None = None) -> Any:
@@ -225,8 +226,8 @@ class BackendMachine(RuleBasedStateMachine):
             tags=tuple(dict.fromkeys(some(rng, LABELS))),
             created_at=created,
             last_accessed_at=created,
-            expires_at=created + minutes(rng, 1, 90),
-            queries=tuple(stored_query(timestamp=created) for _ in range(rng.randint(0, 2))),
+            expires_at=created + minutes(rng, 10, 90),
+            queries=tuple(stored_query(timestamp=created) for _ in range(rng.randint(0, 4))),
             sections=sections(rng),
         )
         self.ask(lambda: self.faulty.create(session), lambda: self.model.create(ModelSession.of(session)), fault=struck)
@@ -391,19 +392,20 @@ class BackendMachine(RuleBasedStateMachine):
         )
         if struck is None:
             assert given == self.model.ticket(session_id, given=given, now=self.now)
+            assert given not in self.model.void
 
     # Time -----------------------------------------------------------------------------------------
 
     @rule(rng=choices)
     def the_clock_moves(self, rng: Random) -> None:
-        self.now += minutes(rng)
+        self.now += minutes(rng, -30, 60)
 
     @rule(rng=choices)
     def claim_expired(self, rng: Random) -> None:
         now = self.now + rng.choice([timedelta(0), minutes(rng)])
         for session in self._claim(rng, now):
             if rng.random() < 0.5:  # somebody whose clock is behind writes to what is claimed
-                content = draft(rng, now=self.now, version=session.version, expires_at=session.expires_at)
+                content = draft(rng, self.model.sessions[session.id], now=self.now)
                 content["at"] = session.expires_at - timedelta(minutes=1)
                 self.send(session.id, rng.choice(self.writers).change(**content))
         self._claim(rng, now)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import time
 from datetime import UTC, datetime, timedelta
@@ -12,7 +13,7 @@ from tests.cli.running import CommandLine, finished
 
 from perdure import SessionFilter, SessionStore
 from perdure.cli.demo import command
-from perdure.cli.demo.analysis import load_closes, volatility
+from perdure.cli.demo.analysis import Volatility, load_closes, volatility
 from perdure.cli.demo.comparison import PERIODS, Comparison
 from perdure.errors import SessionNotFoundError
 from perdure.testing import ManualClock
@@ -21,7 +22,7 @@ from perdure.testing import ManualClock
 @pytest.fixture(autouse=True)
 def short(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is to expire does so soon."""
-    monkeypatch.setattr(command, "SHORT_LIFE", timedelta(seconds=0.2))
+    monkeypatch.setattr(command, "SHORT_LIFE", timedelta(seconds=0.6))
 
 
 def test_the_first_run_begins_a_session_of_tracked_queries(perdure: CommandLine) -> None:
@@ -156,6 +157,19 @@ async def test_in_the_end_every_company_has_been_the_focus() -> None:
         before = totals.cache_hits
         await comparison.go_on()  # all of it was asked before
         assert (await store.get_totals()).cache_hits == before + 9
+
+
+async def test_a_repeated_query_is_answered_by_the_session_and_not_computed_again() -> None:
+    async with SessionStore.open("memory://") as store:
+        made = await store.create_session(["IBM"], "equity")
+        comparison = Comparison(store, made.id, load_closes())
+        first = await comparison.ask("volatility", "IBM")
+        assert isinstance(first, Volatility)
+        await store.store_intermediate_result(made.id, "volatility IBM", dataclasses.replace(first, annualised=7.0))
+
+        second = await comparison.ask("volatility", "IBM")
+
+        assert second == dataclasses.replace(first, annualised=7.0)
 
 
 async def test_a_session_that_is_deleted_meanwhile_is_missed() -> None:

@@ -113,6 +113,16 @@ def test_an_export_that_fails_leaves_the_file_as_it_was(
     assert not list(machine.glob(".*part"))
 
 
+@pytest.mark.skipif(os.name == "nt", reason="an open file cannot be replaced there")
+def test_an_export_takes_nothing_from_who_is_reading_the_last_one(perdure: CommandLine, three: list[Session]) -> None:
+    Path("all.jsonl").write_text("as it was")
+
+    with Path("all.jsonl").open() as reader:
+        perdure.text("export", "all.jsonl")
+        assert reader.read() == "as it was"
+    assert len(Path("all.jsonl").read_text().splitlines()) == 3
+
+
 def test_an_export_follows_a_link(perdure: CommandLine, three: list[Session]) -> None:
     Path("target.jsonl").write_text("")
     Path("link.jsonl").symlink_to("target.jsonl")

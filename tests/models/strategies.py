@@ -10,9 +10,12 @@ from hypothesis import strategies as st
 from perdure import QueryRecord, Session, SessionState, SessionType
 from perdure.models import AnalysisHistory, QueryLog, Section
 
+NAIVE = datetime.fromisoformat("1900-01-01")
+"""An instant without a time zone, which nobody can place."""
+
 texts = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=20)
 names = texts.filter(lambda text: bool(text.strip()))
-instants = st.datetimes(datetime(1900, 1, 1), datetime(2200, 1, 1), timezones=st.just(UTC))
+instants = st.datetimes(NAIVE, NAIVE + timedelta(days=100_000), timezones=st.just(UTC))
 scalars = (
     st.none()
     | st.booleans()

@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.models.strategies import records
 
 from perdure import AnalysisHistory, QueryRecord
 from perdure.errors import InvalidInputError
 from perdure.models import QueryLog, store_query
 from perdure.values import encode_default
-from tests.models.strategies import records
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 

@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.models.strategies import values
 
 from perdure import SessionState
 from perdure.errors import InvalidInputError, InvalidValueError, ValueTooLargeError
 from perdure.models import Section
 from perdure.values import decode, encode, encode_default
-from tests.models.strategies import values
 
 
 def loaded(**content: Any) -> Section:

@@ -12,12 +12,12 @@ from typing import Any
 import pytest
 import structlog
 from structlog.testing import capture_logs
+from tests.store.stores import Stores
 
 from perdure import Session, SessionStore
 from perdure.backends import MemoryBackend, MemoryData, SessionBackend
 from perdure.backends.sql.sqlite import SqliteBackend
 from perdure.testing import ManualClock
-from tests.store.stores import Stores
 
 
 @pytest.fixture(autouse=True)

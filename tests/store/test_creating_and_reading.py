@@ -1,15 +1,16 @@
 from __future__ import annotations
 
+import asyncio
 from datetime import timedelta
 from typing import Any
-from uuid import UUID, uuid4
+from uuid import uuid4
 
 import pytest
+from tests.store.stores import Stores, present
 
 from perdure import QueryRecord, Session, SessionStore, SessionType
 from perdure.errors import InvalidTTLError, SessionExistsError
 from perdure.testing import START, ManualClock
-from tests.store.stores import Stores, present
 
 HOUR = timedelta(hours=1)
 
@@ -31,7 +32,8 @@ async def test_a_session_begins_as_it_was_asked_for(store: SessionStore) -> None
     assert (session.id, session.user_id, session.type) == (wanted, "ann", SessionType.COMPARATIVE)
     assert (session.assets, session.tags) == (["AAPL", "GOOGL"], ["tech"])
     assert (session.created_at, session.last_accessed_at, session.expires_at) == (START, START, START + 8 * HOUR)
-    assert (session.state.context, session.state.preferences) == ({"focus": "margins"}, {"detail": 3})
+    assert session.state.context == {"focus": "margins"}
+    assert session.state.preferences == {"detail": 3}
     assert (session.version, session.is_archived, session.is_expired) == (1, False, False)
     assert await store.get_session(wanted) == session
 
@@ -39,7 +41,7 @@ async def test_a_session_begins_as_it_was_asked_for(store: SessionStore) -> None
 async def test_a_session_needs_only_assets_and_a_type(store: SessionStore) -> None:
     session = await store.create_session(iter(["BTC"]), "crypto")
 
-    assert (session.user_id, session.tags, session.state.context) == (None, [], {})
+    assert (session.user_id, session.tags, len(session.state.context)) == (None, [], 0)
     assert session.expires_at == START + 24 * HOUR
     assert await store.get_session(str(session.id)) == session
 
@@ -183,19 +185,10 @@ async def test_a_session_that_ends_while_it_is_touched_is_still_what_was_read(
     other = await stores.open()
     clock.advance(HOUR)
     spy.gate.clear()
-    reading = present_later(store, session.id)
+    reading = asyncio.create_task(store.get_session(session.id, touch=True))
     await spy.arrived.wait()
 
     await other.delete_session(session.id)
     spy.gate.set()
 
-    assert (await reading).id == session.id
-
-
-def present_later(store: SessionStore, session_id: UUID) -> Any:
-    import asyncio
-
-    async def read() -> Session:
-        return present(await store.get_session(session_id, touch=True))
-
-    return asyncio.create_task(read())
+    assert present(await reading).id == session.id

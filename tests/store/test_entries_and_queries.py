@@ -8,6 +8,7 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
+from tests.store.stores import Stores, present
 
 from perdure import QueryRecord, Session, SessionStore
 from perdure.backends import MemoryBackend, MemoryData
@@ -22,7 +23,6 @@ from perdure.errors import (
     ValueTooLargeError,
 )
 from perdure.testing import ManualClock, stored_session
-from tests.store.stores import Stores, present
 
 
 def price(**fields: Any) -> QueryRecord:

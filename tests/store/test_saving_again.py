@@ -8,6 +8,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from tests.store.stores import SpyingBackend, Stores, present
 
 from perdure import QueryRecord, Session, SessionStore
 from perdure.errors import (
@@ -18,7 +19,6 @@ from perdure.errors import (
     VersionConflictError,
 )
 from perdure.testing import START, Fault, ManualClock, Moment
-from tests.store.stores import SpyingBackend, Stores, present
 
 HOUR = timedelta(hours=1)
 FAILED = (BackendUnavailableError, asyncio.CancelledError)
@@ -155,9 +155,7 @@ async def test_a_save_made_again_is_complete_and_nothing_is_written_twice(
 
 
 @each_moment
-async def test_with_a_version_a_save_made_again_is_complete(
-    moment: Moment, stores: Stores, start: Session
-) -> None:
+async def test_with_a_version_a_save_made_again_is_complete(moment: Moment, stores: Stores, start: Session) -> None:
     store, spy = await stores.spied()
     session = present(await store.get_session(start.id))
     query = change(session)
@@ -420,7 +418,7 @@ async def test_a_save_of_a_session_deleted_meanwhile_says_so(stores: Stores, sta
 async def test_a_session_deleted_between_a_forgotten_save_and_its_reading_is_not_found(
     stores: Stores, start: Session
 ) -> None:
-    (store, spy), other = await stores.spied(), await stores.open()
+    store, spy = await stores.spied()
     session = present(await store.get_session(start.id))
     session.add_query(price())
     await failing_once(store, spy, session, Moment.AFTER)
@@ -486,8 +484,9 @@ async def test_a_save_that_is_cancelled_while_on_its_way_is_complete_when_made_a
     session = present(await store.get_session(start.id))
     query = change(session)
     spy.gate.clear()
+    before: asyncio.Task[int] | None = None
     if behind:  # sent by a task of its own, after what was before it
-        asyncio.create_task(store.update_context(start.id, k=1))  # noqa: RUF006
+        before = asyncio.create_task(store.update_context(start.id, k=1))
         await spy.arrived.wait()
     saving = asyncio.create_task(store.save(session))
     await asyncio.sleep(0)
@@ -502,6 +501,8 @@ async def test_a_save_that_is_cancelled_while_on_its_way_is_complete_when_made_a
     with pytest.raises(asyncio.CancelledError):
         await saving
     spy.gate.set()
+    if before is not None:
+        await before
 
     await store.save(session)
 
@@ -533,7 +534,7 @@ async def test_a_first_attempt_of_unknown_outcome_is_settled_by_reading(stores: 
 
 
 async def test_every_error_of_a_save_is_one_of_perdures(stores: Stores, start: Session) -> None:
-    store, spy = await stores.spied(Fault(1, Moment.BEFORE, "apply"))
+    store, _ = await stores.spied(Fault(1, Moment.BEFORE, "apply"))
     start.state.context["k"] = 1
 
     with pytest.raises(PerdureError):

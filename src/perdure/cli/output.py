@@ -81,9 +81,11 @@ def counted(err: Console, what: str, *, total: float | None) -> Iterator[Callabl
     `total` is in sessions, or in whatever `reached(sessions, completed=…)` counts; None where nobody knows. Nothing is
     shown where stderr is no terminal.
     """
+    if not err.is_terminal:
+        yield lambda *_, **__: None
+        return
     columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(bar_width=30), _CountColumn())
-    shown = err.is_terminal
-    with Progress(*columns, console=err, transient=True, disable=not shown, redirect_stdout=False) as bar:
+    with Progress(*columns, console=err, transient=True, redirect_stdout=False) as bar:
         task = bar.add_task(what, total=total, sessions=0)
 
         def reached(sessions: int, *, completed: float | None = None) -> None:

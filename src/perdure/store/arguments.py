@@ -6,11 +6,11 @@ from datetime import timedelta
 from uuid import UUID
 
 from perdure.errors import InvalidIdError, InvalidInputError, InvalidTTLError
-from perdure.models import Session
+from perdure.models import Session, SessionFilter
 from perdure.models.times import hours_of
 from perdure.settings import Settings
 
-__all__ = ["checked_id", "checked_limit", "checked_session", "checked_ttl"]
+__all__ = ["checked_filter", "checked_id", "checked_limit", "checked_session", "checked_ttl"]
 
 MAX_PAGE = 1_000
 """Most items of one page."""
@@ -40,6 +40,19 @@ def checked_session(given: Session) -> Session:
     """
     if not isinstance(given, Session):
         raise InvalidInputError(f"expected a Session, not {type(given).__name__}")
+    return given
+
+
+def checked_filter(given: SessionFilter | None) -> SessionFilter:
+    """A filter; without one, that which everything matches.
+
+    Raises:
+        InvalidInputError: anything else.
+    """
+    if given is None:
+        return SessionFilter()
+    if not isinstance(given, SessionFilter):
+        raise InvalidInputError(f"expected a SessionFilter, not {type(given).__name__}")
     return given
 
 

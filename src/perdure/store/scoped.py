@@ -33,7 +33,7 @@ from perdure.models.names import checked_key, checked_name, checked_names, check
 from perdure.models.session import extended
 from perdure.models.state import Section, SessionState
 from perdure.models.times import hours_of
-from perdure.store.arguments import checked_id, checked_limit, checked_session, checked_ttl
+from perdure.store.arguments import checked_filter, checked_id, checked_limit, checked_session, checked_ttl
 from perdure.store.core import StoreCore
 from perdure.store.reports import TrackedQuery
 from perdure.store.tracking import Tracking
@@ -229,9 +229,7 @@ class UserSessions:
         Raises:
             InvalidCursorError: it is no such cursor.
         """
-        wanted = SessionFilter() if wanted is None else wanted
-        if not isinstance(wanted, SessionFilter):
-            raise InvalidInputError(f"expected a SessionFilter, not {type(wanted).__name__}")
+        wanted = checked_filter(wanted)
         if self._owner is not None:
             if wanted.user_id not in (None, self._owner):
                 return Page([])

@@ -14,7 +14,7 @@ from perdure.merging import AbsorbOutcome
 from perdure.models import Clock, Session, SessionFilter, SessionTotals, utc_now
 from perdure.models.names import checked_name
 from perdure.settings import Settings
-from perdure.store.arguments import MAX_PAGE, checked_limit, checked_session
+from perdure.store.arguments import MAX_PAGE, checked_filter, checked_limit, checked_session
 from perdure.store.core import StoreCore
 from perdure.store.hooks import HookRelay
 from perdure.store.maintenance import Maintenance, Progress
@@ -153,7 +153,7 @@ class SessionStore(UserSessions):
 
     async def get_totals(self, wanted: SessionFilter | None = None) -> SessionTotals:
         """What the matching sessions amount to, active and archived, counted where they are kept."""
-        return await self._core.backend.aggregate(SessionFilter() if wanted is None else wanted)
+        return await self._core.backend.aggregate(checked_filter(wanted))
 
     async def export_sessions(self, wanted: SessionFilter | None = None) -> AsyncIterator[Session]:
         """Every matching session, whole, newest first; needs memory for one page of summaries at a time."""

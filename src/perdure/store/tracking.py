@@ -111,7 +111,7 @@ class Tracking:
 
     def _fitted(self, record: QueryRecord) -> tuple[QueryRecord, StoredQuery]:
         """The record, with what is large in it cut as far as it takes, and how it is stored."""
-        for length in (SUMMARY_LENGTH, REPR_LENGTH, 0):
+        for length in (SUMMARY_LENGTH, REPR_LENGTH, 1):
             try:
                 return record, self._core.stored(record)
             except ValueTooLargeError:
