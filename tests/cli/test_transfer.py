@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sqlite3
+import stat
 from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
@@ -133,10 +134,17 @@ def test_an_export_follows_a_link(perdure: CommandLine, three: list[Session]) ->
     assert len(Path("target.jsonl").read_text().splitlines()) == 3
 
 
-@pytest.mark.skipif(os.name == "nt", reason="there is no /dev/null")
-def test_an_export_replaces_no_device(perdure: CommandLine, three: list[Session]) -> None:
-    assert perdure.text("export", os.devnull) == f"exported 3 sessions to {os.devnull}\n"
-    assert not Path(os.devnull).is_file()
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no named pipes")
+def test_an_export_writes_into_a_pipe_and_does_not_replace_it(perdure: CommandLine, three: list[Session]) -> None:
+    os.mkfifo("pipe")
+    reader = os.open("pipe", os.O_RDONLY | os.O_NONBLOCK)
+
+    try:
+        assert perdure.text("export", "pipe") == "exported 3 sessions to pipe\n"
+        assert os.read(reader, 2**20).count(b"\n") == 3
+    finally:
+        os.close(reader)
+    assert stat.S_ISFIFO(Path("pipe").stat().st_mode)
 
 
 def test_what_an_export_cannot_read_is_named_and_fails_it(perdure: CommandLine, three: list[Session]) -> None:
