@@ -281,6 +281,23 @@ def test_what_cannot_be_kept_is_refused_by_its_path(
     assert str(error) == f"{error.path}: {error.reason}"
 
 
+def test_an_encoder_that_breaks_is_a_refusal_like_any_other() -> None:
+    class Breaking(NumpyScalar):
+        def tolist(self) -> Any:
+            raise KeyError("swordfish")
+
+    error = refusal({"a": Breaking(1)})
+    assert (error.path, error.reason) == ("context['k']['a']", "encoding it raises KeyError")
+
+
+def test_a_subclass_of_a_number_may_have_no_more_digits_than_a_number() -> None:
+    class Count(int):
+        pass
+
+    assert "digits" in refusal(Count(10**4_300)).reason
+    assert decode(encode(Count(-(10**4_299)), name="value", encoder=encode_default)) == -(10**4_299)
+
+
 def test_the_path_of_a_bad_key_ends_with_the_key() -> None:
     assert refusal({"a": [{"b": 1, 7: 2}]}).path == "context['k']['a'][0][7]"
 

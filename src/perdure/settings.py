@@ -128,7 +128,8 @@ def _sentence(error: ValidationError, known: list[str]) -> str:
         if problem["type"] == "extra_forbidden":
             sentences.append(f"no setting {name}{_nearest(name, known)}")
         else:
-            sentences.append(f"{name}: {problem['msg']}, not {problem['input']!r}" if name else problem["msg"])
+            reason = problem["msg"].removeprefix("Value error, ")
+            sentences.append(f"{name}: {reason}, not {problem['input']!r}" if name else reason)
     return "; ".join(sentences)
 
 

@@ -163,6 +163,13 @@ def _page(**wanted: Any) -> Callable[[sqlite3.Connection], Any]:
     return work
 
 
+def _oldest(connection: sqlite3.Connection) -> None:
+    """The last pages of the listing: those before are not gone through to come there."""
+    below = (START + timedelta(seconds=100), UUID(int=101))
+    page = reading.find_in(connection, SessionFilter(), below, 10)
+    assert [summary.id.int for summary in page] == list(range(100, 90, -1))
+
+
 def _claim(connection: sqlite3.Connection) -> None:
     connection.execute("BEGIN")
     later, lease = START + timedelta(hours=3), timedelta(minutes=1)
@@ -214,6 +221,7 @@ WORK = {
     "a page of a user and an asset": _page(user_id="user 3", assets=("AAPL",)),
     "a page of an asset, a tag and a type": _page(assets=("AAPL",), tags=("tech",), session_type="equity"),
     "a page of a while ago": _page(created_before=START + timedelta(seconds=400)),
+    "a page far down": _oldest,
     "ten claimed": _claim,
     "ten purged": _purge,
     "one deleted": _delete,

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.models.strategies import records
+from tests.models.strategies import few, records
 
 from perdure import AnalysisHistory, QueryRecord
 from perdure.errors import InvalidInputError
@@ -64,6 +64,7 @@ def test_counters_stay_true_when_only_the_newest_queries_are_loaded() -> None:
     assert [record.position for record in history.queries] == [99, 100, None]
 
 
+@few
 @given(st.lists(records(), max_size=6))
 def test_queries_given_without_counters_are_counted(given_records: list[QueryRecord]) -> None:
     history = AnalysisHistory.model_validate({"queries": given_records})

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
-from tests.models.strategies import NAIVE, records
+from tests.models.strategies import NAIVE, few, records
 
 from perdure import QueryRecord
 from perdure.errors import InvalidValueError, ValueTooLargeError
@@ -87,6 +87,7 @@ def test_a_placed_record_is_the_same_query_elsewhere() -> None:
     assert placed.model_copy(update={"position": None}) == record
 
 
+@few
 @given(records())
 def test_what_is_stored_of_a_record_reads_back_as_it_was(record: QueryRecord) -> None:
     stored = store_query(record, encoder=encode_default)

@@ -6,9 +6,9 @@ import copy
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.models.strategies import values
+from tests.models.strategies import few, values
 
 from perdure import SessionState
 from perdure.errors import InvalidInputError, InvalidValueError, ValueTooLargeError
@@ -72,6 +72,7 @@ def take(step: str, key: str, value: Any, content: Any) -> Any:
     return None
 
 
+@settings(few, max_examples=150)
 @given(st.dictionaries(keys, values), st.lists(steps, max_size=12))
 def test_a_section_behaves_as_a_dict_and_its_difference_makes_what_is_stored_the_same_dict(
     start: dict[str, Any], history: list[tuple[str, str, Any]]

@@ -11,7 +11,7 @@ from uuid import UUID
 import pytest
 from hypothesis import given
 from pydantic import ValidationError
-from tests.models.strategies import NAIVE, sessions
+from tests.models.strategies import NAIVE, few, sessions
 
 from perdure import QueryRecord, Session, SessionMetrics, SessionSummary, SessionType
 from perdure.errors import (
@@ -260,6 +260,7 @@ def test_an_archived_session_takes_no_query_until_it_is_extended(clock: ManualCl
     assert session.state.history.total_queries == 1
 
 
+@few
 @given(sessions())
 def test_a_session_goes_to_a_dict_and_back_exactly(session: Session) -> None:
     described = session.to_dict()
@@ -271,6 +272,7 @@ def test_a_session_goes_to_a_dict_and_back_exactly(session: Session) -> None:
     assert Session.from_dict(json.loads(json.dumps(described))) == session
 
 
+@few
 @given(sessions())
 def test_queries_without_position_stay_new_through_a_dict(session: Session) -> None:
     back = Session.from_dict(session.to_dict())
@@ -363,6 +365,7 @@ def test_a_summary_is_one_line_about_a_session() -> None:
         summary.version = 2  # type: ignore[misc]
 
 
+@few
 @given(sessions())
 def test_metrics_are_a_pure_function_of_the_session(session: Session) -> None:
     before = session.to_dict()

@@ -366,7 +366,11 @@ async def test_of_two_later_expiries_the_latest_stands(store: SessionStore, sess
 
 BAD_CHANGES: dict[str, tuple[Callable[[Session], Any], type[InvalidInputError], str]] = {
     "no assets": (lambda s: s.assets.clear(), InvalidInputError, "assets must not be empty"),
-    "an asset that is no text": (lambda s: s.assets.extend(cast("list[str]", [5])), InvalidInputError, "each of assets must be text"),
+    "an asset that is no text": (
+        lambda s: s.assets.extend(cast("list[str]", [5])),
+        InvalidInputError,
+        "each of assets must be text",
+    ),
     "an empty tag": (lambda s: s.tags.append(""), InvalidInputError, "each of tags must not be empty"),
     "bytes": (lambda s: s.state.context.update(k=b""), InvalidInputError, r"context\['k'\]: bytes"),
     "a deep NaN": (

@@ -92,6 +92,7 @@ class Maintenance:
         if core.hooks.listens("session_archived") or core.hooks.listens("session_expired"):
             assert submission.sent is not None
             session.archived_at, session.version, session.head = draft["at"], applied.version, submission.sent.head
+            session.last_accessed_at = max(session.last_accessed_at, draft["at"])
             await notify_archived(core, session, expired=True)
 
     async def purge_archived(

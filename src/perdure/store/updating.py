@@ -126,7 +126,10 @@ async def _prepare_queries(core: StoreCore, session: Session, draft: Draft) -> N
     """Let plugins see the new queries before they are stored."""
     new = list(session.state.history.queries.new)
     if new and core.hooks.listens("prepare_query"):
-        draft["queries"] = tuple([core.stored(await core.prepared(session.id, query)) for query in new])
+        draft["queries"] = prepared = tuple([core.stored(await core.prepared(session.id, query)) for query in new])
+        counted = [(query.timestamp, query.cache_hit) for query in new]
+        if counted != [(query.timestamp, query.cache_hit) for query in prepared]:
+            session._loaded.outdated = True  # its counters took the queries for what they were
 
 
 async def _tell(core: StoreCore, session: Session, saved: _Saved) -> None:
