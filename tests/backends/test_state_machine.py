@@ -52,8 +52,25 @@ SENT = (Moment.AFTER, Moment.CANCEL_AFTER)
 
 T = TypeVar("T")
 
-choices = st.randoms(use_true_random=True)
-"""What a step is about in detail: one seed, as drawing every detail by itself takes longer than all the work."""
+
+class Details(Random):
+    """What a step is about in detail: one drawn number, as drawing every detail takes longer than all the work.
+
+    Hypothesis likes to draw the same few numbers again and again; the number of the step makes them different.
+    """
+
+    step: ClassVar[int] = 0
+
+    def __init__(self, number: int) -> None:
+        Details.step += 1
+        super().__init__(f"{number} in step {Details.step}")
+        self.number = number
+
+    def __repr__(self) -> str:
+        return f"Details({self.number})"
+
+
+choices = st.integers(0, 2**24 - 1).map(Details)
 
 
 def some(rng: Random, things: Sequence[T], *, most: int = 2) -> tuple[T, ...]:
@@ -128,6 +145,7 @@ class BackendMachine(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
+        Details.step = 0
         self.runner = asyncio.Runner()
         self.now = START
         self.model = SessionModel()
@@ -367,6 +385,8 @@ class BackendMachine(RuleBasedStateMachine):
         for absorbed in report:
             if absorbed.outcome is AbsorbOutcome.FORKED:
                 self._adopt_head(absorbed.session_id)
+        if rng.random() < 0.3:
+            self._ticket(chosen[0][0].id, None)  # not one that was taken before
 
     def _adopt_head(self, session_id: UUID) -> None:
         """A fork's head is the backend's to choose, as long as it is a new one."""

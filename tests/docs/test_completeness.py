@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 from typing import Any
 
 import pytest
@@ -78,3 +79,15 @@ def test_every_hook_has_its_line() -> None:
     for name, arguments in table.items():
         named = [code(argument.split(" ")[0]) for argument in arguments.split(", ")]
         assert named == list(inspect.signature(hooks[name]).parameters)
+
+
+def test_every_event_that_is_logged_is_documented_with_its_level() -> None:
+    logs = re.compile(r"\blog\.(info|warning|error)\(\s*\"([a-z_.]+)\"")
+    logged = {
+        (event, level)
+        for module in (PROJECT / "src" / "perdure").rglob("*.py")
+        for level, event in logs.findall(module.read_text(encoding="utf-8"))
+    }
+    rows = table_rows("embedded.md", heading="## What it logs")
+    assert {(code(event), level) for event, level, _, _ in rows} == logged
+    assert logged
