@@ -1,8 +1,8 @@
 """Between `StoredSession` and what a hash and a list in Redis hold.
 
-A hash has the field `F` (facts that every change touches, one line), `L` (what the session is found by, each part ended by
-NUL), `W` (the writers remembered beside the last one), and an entry for each key of the state: one letter for the section,
-then the key. The scripts read and write the same; see `scripts/part_facts.lua` and `part_labels.lua`.
+A hash has the field `F` (facts that every change touches, one line), `L` (what the session is found by, each part
+ended by NUL), `W` (the writers remembered beside the last one), and an entry for each key of the state: one letter for
+the section, then the key. The scripts read and write the same; see `scripts/part_facts.lua` and `part_labels.lua`.
 """
 
 from __future__ import annotations
@@ -10,17 +10,17 @@ from __future__ import annotations
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 from perdure.models import SECTIONS, SectionName, StoredSession
 from perdure.models.names import checked_type
-from perdure.models.times import from_micros, to_micros
+from perdure.models.times import to_micros
 
 __all__ = [
     "Stored",
-    "field_of",
     "encoded",
+    "field_of",
     "instant_of",
     "names_text",
     "read_head",
@@ -32,8 +32,10 @@ __all__ = [
     "written",
 ]
 
-_YEAR_ONE = 62_135_596_800_000_000
-"""Microseconds from the year 1 to 1970: what makes every instant a number of 18 digits, and text that sorts as time."""
+_YEAR_ONE = datetime(1, 1, 1, tzinfo=UTC)
+"""From where instants count: each is a number of 18 digits then, and text that sorts as time."""
+
+_MICROSECOND = timedelta(microseconds=1)
 
 _EXACT = 2**53
 """Numbers that Lua counts with are exact below this."""
@@ -49,7 +51,7 @@ _FACTS, _LABELS, _WRITERS = b"F", b"L", b"W"
 
 def written(instant: datetime) -> str:
     """An instant as 18 digits."""
-    return f"{to_micros(instant) + _YEAR_ONE:018d}"
+    return f"{(instant - _YEAR_ONE) // _MICROSECOND:018d}"
 
 
 def score_of(instant: datetime) -> int:
@@ -59,11 +61,11 @@ def score_of(instant: datetime) -> int:
 
 def instant_of(digits: bytes) -> datetime:
     """The inverse of `written`."""
-    return from_micros(int(digits) - _YEAR_ONE)
+    return _YEAR_ONE + timedelta(microseconds=int(digits))
 
 
 def _instant_or_none(digits: bytes) -> datetime | None:
-    return None if digits == b"-" else from_micros(int(digits) - _YEAR_ONE)
+    return None if digits == b"-" else _YEAR_ONE + timedelta(microseconds=int(digits))
 
 
 def _written_or_none(instant: datetime | None) -> str:
@@ -76,7 +78,7 @@ def field_of(section: SectionName, key: str) -> bytes:
 
 
 def text_of(raw: bytes) -> str:
-    r"""Stored text; damaged text that is no UTF-8 comes with `\x…` for its bad bytes, which no reader takes for JSON."""
+    r"""Stored text. Damaged text that is no UTF-8 has `\x…` for its bad bytes, which no reader takes for JSON."""
     try:
         return raw.decode()
     except UnicodeDecodeError:
@@ -162,9 +164,7 @@ def encoded(session: StoredSession) -> Stored:
     ]
     bodies = [str.encode(body) for body in session.queries]
     is_archived = session.archived_at is not None
-    return Stored(
-        session.version, head, is_archived, facts.encode(), labels.encode(), others.encode(), entries, bodies
-    )
+    return Stored(session.version, head, is_archived, facts.encode(), labels.encode(), others.encode(), entries, bodies)
 
 
 def _remembered_text(memory: bytes) -> tuple[str, str]:
@@ -199,7 +199,7 @@ def read_summary(session_id: UUID, facts: bytes | None, labels: bytes | None) ->
         str(checked_type(about[2])),
         tuple(about[4:names]),
         tuple(about[names:-1]),
-        from_micros(int(about[0]) - _YEAR_ONE),
+        _YEAR_ONE + timedelta(microseconds=int(about[0])),
         instant_of(row[6]),
         instant_of(row[5]),
         None if archived == b"-" else instant_of(archived),

@@ -32,10 +32,15 @@ class Layout:
         """The bucket of a session."""
         return crc32(session_id.bytes) % self.buckets
 
-    def session(self, session_id: UUID) -> tuple[str, str]:
-        """The hash of a session (facts, and an entry for each state key), and the list of its queries."""
-        base, name = self.bases[self.bucket_of(session_id)], session_id.hex
-        return f"{base}:s:{name}", f"{base}:q:{name}"
+    def place(self, session_id: UUID) -> tuple[int, tuple[str, str]]:
+        """The bucket of a session, its hash (facts, and an entry for each state key), and the list of its queries."""
+        bucket, name = crc32(session_id.bytes) % self.buckets, session_id.hex
+        base = self.bases[bucket]
+        return bucket, (f"{base}:s:{name}", f"{base}:q:{name}")
+
+    def session(self, session_id: UUID) -> str:
+        """The hash of a session."""
+        return self.place(session_id)[1][0]
 
     def cached(self, session_id: UUID) -> tuple[str, str, str]:
         """The hash and the list of a copy of what another backend keeps, and the right to fill them."""

@@ -155,15 +155,15 @@ class Lane:
 
     async def _fly(self, parcels: Sequence[Parcel]) -> None:
         """Send parcels and take in their replies. What goes wrong is told to those that have no answer yet."""
-        ends = min(asyncio.get_running_loop().time() + self._patience_s, *(parcel.deadline for parcel in parcels))
+        ends = min([asyncio.get_running_loop().time() + self._patience_s, *[parcel.deadline for parcel in parcels]])
         sent = False
         try:
             async with asyncio.timeout_at(ends):
                 connection = self._connection
                 if connection is None:
-                    connection = self._connection = await self._pool.get_connection()
+                    connection = self._connection = await self._pool.get_connection()  # type: ignore[no-untyped-call]
                 elif not connection.is_connected:
-                    await connection.connect()
+                    await connection.connect()  # type: ignore[no-untyped-call]
                 sent = True
                 await connection.send_packed_command([parcel.packed for parcel in parcels])
                 for parcel in parcels:

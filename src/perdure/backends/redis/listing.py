@@ -113,7 +113,7 @@ class Listing:
         for row in rows:
             buckets.setdefault(self._layout.bucket_of(id_of(row.id)), []).append(row)
         calls = [
-            Call(script("facts"), bucket, [self._layout.session(id_of(row.id))[0] for row in theirs], ())
+            Call(script("facts"), bucket, [self._layout.session(id_of(row.id)) for row in theirs], ())
             for bucket, theirs in buckets.items()
         ]
         facts: dict[bytes, Any] = {}

@@ -171,7 +171,7 @@ class Moving:
         return report
 
     def _this(self, name: str, session: StoredSession, *more: str) -> Call:
-        bucket, (key, _) = self._layout.bucket_of(session.id), self._layout.session(session.id)
+        bucket, (key, _) = self._layout.place(session.id)
         keys = (key, self._layout.due(bucket)) if name == "settle" else (key,)
         return Call(script(name), bucket, keys, (session.id.bytes, session.version, session.head, *more))
 
@@ -231,8 +231,8 @@ class Moving:
 
     def _purge_call(self, raw: bytes, before: int) -> Call:
         session_id = id_of(raw)
-        key, _ = self._layout.session(session_id)
-        return Call(script("purge"), self._layout.bucket_of(session_id), (key,), (raw, before), writes=True)
+        bucket, (key, _) = self._layout.place(session_id)
+        return Call(script("purge"), bucket, (key,), (raw, before), writes=True)
 
     async def _forget(self, now: datetime) -> None:
         """Drop what served its time: old tombstones, and tickets whose takers never came back."""

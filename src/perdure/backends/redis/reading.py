@@ -18,6 +18,9 @@ from perdure.models.times import from_micros
 
 __all__ = ["Reading"]
 
+ASKED_AT_ONCE = 1_000
+"""Ids that one script looks up."""
+
 
 class Reading:
     """`read`, `queries`, `copies`."""
@@ -54,7 +57,7 @@ class Reading:
         """See `SessionBackend.queries`."""
         whose = "" if owner is None else f"={owner}"
         arguments: list[Word] = [after, "" if before is None else before, limit, whose]
-        bucket, keys = self._layout.bucket_of(session_id), self._layout.session(session_id)
+        bucket, keys = self._layout.place(session_id)
         reply = await self._wire.send(Call(script("queries"), bucket, keys, arguments))
         if reply is None:
             return None
@@ -70,13 +73,15 @@ class Reading:
         for session_id in dict.fromkeys(session_ids):
             buckets.setdefault(self._layout.bucket_of(session_id), []).append(session_id)
         groups = [
-            (bucket, ids[first : first + 1_000]) for bucket, ids in buckets.items() for first in range(0, len(ids), 1_000)
+            (bucket, ids[first : first + 1_000])
+            for bucket, ids in buckets.items()
+            for first in range(0, len(ids), 1_000)
         ]
         calls = [
             Call(
                 script("copies"),
                 bucket,
-                (self._layout.tombs(bucket), *(self._layout.session(known)[0] for known in ids)),
+                (self._layout.tombs(bucket), *(self._layout.session(known) for known in ids)),
                 [known.bytes for known in ids],
             )
             for bucket, ids in groups
@@ -93,7 +98,7 @@ class Reading:
         return found
 
     def _read_call(self, session_id: UUID, history: int | None) -> Call:
-        bucket, keys = self._layout.bucket_of(session_id), self._layout.session(session_id)
+        bucket, keys = self._layout.place(session_id)
         return Call(script("read"), bucket, keys, ("" if history is None else history,))
 
 

@@ -21,13 +21,20 @@ from perdure.backends.redis.scripting import Script
 from perdure.backends.redis.servers import Servers
 from perdure.errors import BackendClosedError, BackendError
 
-__all__ = ["Call", "Word", "Wire"]
+__all__ = ["Call", "Wire", "Word"]
 
 Word = str | bytes | int
+"""What commands are made of."""
 MOST_CALLS = 256
 FIRST_PAUSE_S = 0.02
 LONGEST_PAUSE_S = 0.3
 _NONE_YET: Any = object()
+
+
+def packed(*words: Word) -> bytes:
+    """A command as it is sent."""
+    command: bytes = pack_command(words)  # type: ignore[arg-type]  # it takes any number of them
+    return command
 
 
 class Call:
@@ -53,8 +60,7 @@ class Call:
     def packed(self) -> bytes:
         """The command as it is sent."""
         name, known_by = ("EVAL", self.script.text) if self.by_text else ("EVALSHA", self.script.sha)
-        packed: bytes = pack_command((name, known_by, len(self.keys), *self.keys, *self.arguments))
-        return packed
+        return packed(name, known_by, len(self.keys), *self.keys, *self.arguments)
 
     def repeat(self) -> None:
         """It may have been run: the next one is another attempt."""
@@ -140,11 +146,11 @@ class Wire:
         """
         self.require_open()
         deadline = asyncio.get_running_loop().time() + self._timeout_s
-        packed = b"".join([pack_command(tuple(command)) for command in words])
+        parts = b"".join([packed(*command) for command in words])
         self._under_way += 1
         try:
             return await asyncio.gather(
-                *(server.reader().send(Parcel(packed, len(words), deadline)) for server in self.servers.every())
+                *(server.reader().send(Parcel(parts, len(words), deadline)) for server in self.servers.every())
             )
         except LostError as lost:
             raise mapped(lost) from lost

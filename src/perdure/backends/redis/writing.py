@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from datetime import datetime, timedelta
 from uuid import UUID
 
@@ -88,8 +88,8 @@ class Writing:
         return await self._wire.send(call) == 1  # type: ignore[no-any-return]
 
     async def _about(self, session_id: UUID, name: str, arguments: Iterable[Word]) -> int:
-        key, _ = self._layout.session(session_id)
-        call = Call(script(name), self._layout.bucket_of(session_id), (key,), arguments, writes=True)
+        bucket, (key, _) = self._layout.place(session_id)
+        call = Call(script(name), bucket, (key,), arguments, writes=True)
         reply: int = await self._wire.send(call)
         return reply
 
@@ -121,7 +121,8 @@ def store_call(
         *form.entries,
         *form.bodies,
     ]
-    return Call(script("store"), layout.bucket_of(session_id), layout.session(session_id), arguments, writes=True)
+    bucket, keys = layout.place(session_id)
+    return Call(script("store"), bucket, keys, arguments, writes=True)
 
 
 class _ChangeCall(Call):
@@ -130,9 +131,8 @@ class _ChangeCall(Call):
     __slots__ = ("change",)
 
     def __init__(self, layout: Layout, session_id: UUID, change: SessionChange) -> None:
-        arguments = _change_arguments(session_id, change)
-        bucket = layout.bucket_of(session_id)
-        super().__init__(script("apply"), bucket, layout.session(session_id), arguments, writes=True)
+        bucket, keys = layout.place(session_id)
+        super().__init__(script("apply"), bucket, keys, _change_arguments(session_id, change), writes=True)
         self.change = change
         self.arguments[0] = change.attempt
 
@@ -146,16 +146,14 @@ class _ChangeCall(Call):
 
 def _change_arguments(session_id: UUID, change: SessionChange) -> list[Word]:
     """What `scripts/apply.lua` takes, after the attempt."""
-    bodies, times = [query.body for query in change.queries], [query.timestamp for query in change.queries]
-    sets: dict[bytes, str] = {
-        field_of(section, key): text for section, entries in change.set_entries.items() for key, text in entries.items()
-    }
-    unsets = dict.fromkeys(
-        field
-        for section, keys in change.unset_entries.items()
-        for field in (field_of(section, key) for key in keys)
-        if field not in sets
-    )
+    queries = change.queries
+    first = last = ""
+    if queries:
+        times = [query.timestamp for query in queries]
+        first = last = written(times[0])
+        if len(times) > 1:
+            first, last = written(min(times)), written(max(times))
+    sets, unsets = _entries(change) if change.set_entries or change.unset_entries else ({}, ())
     arguments: list[Word] = [
         change.writer.hex,
         change.change_id,
@@ -166,13 +164,13 @@ def _change_arguments(session_id: UUID, change: SessionChange) -> list[Word]:
         _or_none(change.max_queries),
         _or_none(change.max_state_bytes),
         "" if change.expires_at is None else written(change.expires_at),
-        sum(query.cache_hit for query in change.queries),
-        written(min(times)) if times else "",
-        written(max(times)) if times else "",
-        len(bodies),
+        sum([query.cache_hit for query in queries]),
+        first,
+        last,
+        len(queries),
         len(sets),
         len(unsets),
-        *bodies,
+        *[query.body for query in queries],
     ]
     for field, text in sets.items():
         arguments += (field, text)
@@ -181,6 +179,20 @@ def _change_arguments(session_id: UUID, change: SessionChange) -> list[Word]:
     if change.archive or change.expires_at is not None or any(labels):
         arguments += (session_id.bytes, "1" if change.archive else "", *map(names_text, labels))
     return arguments
+
+
+def _entries(change: SessionChange) -> tuple[dict[bytes, str], Collection[bytes]]:
+    """The fields that are set, and those that are unset and not set."""
+    sets = {
+        field_of(section, key): text for section, entries in change.set_entries.items() for key, text in entries.items()
+    }
+    unsets = dict.fromkeys(
+        field
+        for section, keys in change.unset_entries.items()
+        for field in (field_of(section, key) for key in keys)
+        if field not in sets
+    )
+    return sets, unsets
 
 
 def _head_tail(change: SessionChange) -> str:

@@ -34,8 +34,9 @@ else
   end
 end
 if mine then
-  local known, then_version, then_total = string.match(mine, ':(%d+):(%d+):(%d+)$')
+  local known = string.match(mine, '^%d+', 34)
   if known == change then
+    local then_version, then_total = string.match(mine, '^%x+:%d+:(%d+):(%d+)$')
     return {tonumber(then_version), tonumber(then_total)}
   end
   if #known > #change or (#known == #change and known > change) then
@@ -77,22 +78,24 @@ if queries > 0 and ARGV[8] ~= '' and total + queries > tonumber(ARGV[8]) then
 end
 
 -- What the entries weigh: a field is one letter for its section, and the key.
-local function weight_of(field)
-  local size = redis.call('HSTRLEN', key, field)
-  if size == 0 and redis.call('HEXISTS', key, field) == 0 then
-    return 0
+local size = state
+if moves > entries then
+  local function weight_of(field)
+    local length = redis.call('HSTRLEN', key, field)
+    if length == 0 and redis.call('HEXISTS', key, field) == 0 then
+      return 0
+    end
+    return length + #field - 1
   end
-  return size + #field - 1
-end
-local size = tonumber(state)
-for place = entries + 1, fields, 2 do
-  size = size - weight_of(ARGV[place]) + #ARGV[place] - 1 + #ARGV[place + 1]
-end
-for place = fields + 1, moves do
-  size = size - weight_of(ARGV[place])
-end
-if sets > 0 and ARGV[9] ~= '' and size > tonumber(ARGV[9]) then
-  return {'state', whole(size)}
+  for place = entries + 1, fields, 2 do
+    size = size - weight_of(ARGV[place]) + #ARGV[place] - 1 + #ARGV[place + 1]
+  end
+  for place = fields + 1, moves do
+    size = size - weight_of(ARGV[place])
+  end
+  if sets > 0 and ARGV[9] ~= '' and size > tonumber(ARGV[9]) then
+    return {'state', whole(size)}
+  end
 end
 local list = KEYS[2]
 local kept = redis.call('LLEN', list)
@@ -167,32 +170,36 @@ if id then
 end
 
 version, total = version + 1, total + queries
-for place = 17, 16 + queries do
-  history = history + #ARGV[place]
-end
 if queries > 0 then
   first = (first == '-' or ARGV[12] < first) and ARGV[12] or first
   last = (last == '-' or ARGV[13] > last) and ARGV[13] or last
+  for place = 17, entries do
+    history = history + #ARGV[place]
+  end
 end
-local values = {'F', table.concat({
-  whole(version), whole(total), whole(hits + ARGV[11]), whole(history), whole(size),
-  accessed < at and at or accessed, expires, archived, first, last,
-  writer .. ':' .. change .. ':' .. whole(version) .. ':' .. whole(total), '=' .. ARGV[4],
-}, ' ')}
-if others ~= (row[3] or '') then
+local facts = string.format(
+  '%.0f %.0f %.0f %.0f %.0f %s %s %s %s %s %s:%s:%.0f:%.0f =%s', version, total, hits + ARGV[11], history, size,
+  accessed < at and at or accessed, expires, archived, first, last, writer, change, version, total, ARGV[4])
+if others == (row[3] or '') then
+  redis.call('HSET', key, 'F', facts)
+else
   if select(2, string.gsub(others, ';', '')) >= 32 then
     others = string.match(others, '^(.*;)[^;]+;$')
   end
-  values[3], values[4] = 'W', others
+  redis.call('HSET', key, 'F', facts, 'W', others)
+end
+if queries == 1 then
+  redis.call('RPUSH', list, ARGV[17])
+elseif queries > 1 then
+  in_pieces('RPUSH', list, ARGV, 17, entries)
+end
+if moves > entries then
+  in_pieces('HSET', key, ARGV, entries + 1, fields)
+  in_pieces('HDEL', key, ARGV, fields + 1, moves)
 end
 if static and static ~= row[2] then
-  values[#values + 1] = 'L'
-  values[#values + 1] = static
+  redis.call('HSET', key, 'L', static)
 end
-redis.call('HSET', key, unpack(values))
-in_pieces('HSET', key, ARGV, entries + 1, fields)
-in_pieces('HDEL', key, ARGV, fields + 1, moves)
-in_pieces('RPUSH', list, ARGV, 17, 16 + queries)
 if id then
   for _, index in ipairs(gone) do
     redis.call('ZREM', index, id)
