@@ -85,6 +85,7 @@ class RedisBackend:
         try:
             checking.check_servers(await checking.facts_of(self._wire), self.address)
             await checking.check_layout(self._wire, self._layout)
+            await checking.check_rights(self._wire, self._layout)
         except BaseException:
             await self._wire.aclose()
             raise

@@ -13,10 +13,10 @@ from perdure.backends.redis.keys import Layout
 from perdure.backends.redis.meanings import NAME, code_of, mapped
 from perdure.backends.redis.scripting import script
 from perdure.backends.redis.sending import Call, Wire
-from perdure.errors import ConfigurationError, SchemaError
+from perdure.errors import BackendError, ConfigurationError, SchemaError
 from perdure.logs import EventLog
 
-__all__ = ["FORMAT", "ServerFacts", "check_layout", "check_servers", "count_due", "facts_of", "last_sweep"]
+__all__ = ["FORMAT", "ServerFacts", "check_layout", "check_rights", "check_servers", "count_due", "facts_of", "last_sweep"]
 
 log = EventLog("perdure.redis")
 
@@ -149,6 +149,21 @@ def check_servers(servers: Sequence[ServerFacts], address: RedisAddress) -> None
             raise ConfigurationError(f"redis: {server.may_lose}")
     for warning in dict.fromkeys(warning for server in servers for warning in server.warnings):
         log.warning("redis.unsafe", server=str(address), warning=warning)
+
+
+async def check_rights(wire: Wire, layout: Layout) -> None:
+    """See that this user may run every command that the scripts are made of.
+
+    Raises:
+        BackendUnavailableError: it may not; the message names the command.
+    """
+    keys = [f"{layout.bases[0]}:rights:{kind}" for kind in ("hash", "list", "set", "text")]
+    try:
+        await wire.send(Call(script("rights"), 0, keys, ()))
+    except BackendError as error:
+        if code_of(error.__cause__ or error) == "NOPERM":
+            raise
+        # A full or read-only server is asked again by whoever writes; what is there can be read all the same.
 
 
 async def check_layout(wire: Wire, layout: Layout) -> None:

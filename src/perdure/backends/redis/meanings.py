@@ -53,6 +53,9 @@ _CODES = re.compile(
 """What it has none for, and what a script ran into, which older servers tell in the midst of a sentence."""
 
 _BY_WORDS = [
+    ("ACL failure in script", "NOPERM"),
+    ("can't run this command or subcommand", "NOPERM"),
+    ("can't access at least one of the keys", "NOPERM"),
     ("non local key", "MIGRATING"),
     ("can't write against a read only", "READONLY"),
     ("Write commands are not allowed from read only scripts", "READONLY"),

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from typing import Any
 
 from hiredis import pack_command
@@ -28,7 +29,8 @@ Word = str | bytes | int
 MOST_CALLS = 256
 FIRST_PAUSE_S = 0.02
 LONGEST_PAUSE_S = 0.3
-_NONE_YET: Any = object()
+NONE_YET: Any = object()
+"""What a call has for its reply until there is one."""
 
 
 def packed(*words: Word) -> bytes:
@@ -55,7 +57,7 @@ class Call:
         self.writes = writes
         self.attempt = 1
         self.by_text = False
-        self.reply: Any = _NONE_YET
+        self.reply: Any = NONE_YET
 
     def packed(self) -> bytes:
         """The command as it is sent."""
@@ -109,12 +111,13 @@ class Wire:
         deadline = asyncio.get_running_loop().time() + self._timeout_s
         self._under_way += 1
         try:
-            (call.reply,) = await self._lane(call).send(Parcel(call.packed(), 1, deadline))
+            try:
+                (call.reply,) = await self._lane(call).send(Parcel(call.packed(), 1, deadline))
+            except LostError as lost:
+                _note_loss([call], lost)
+                await self._persist([call], deadline, lost)
             if isinstance(call.reply, Exception):
-                await self._settle([call], deadline)
-        except LostError as lost:
-            _note_loss([call], lost)
-            await self._persist([call], deadline, lost)
+                await self._persist([call], deadline, _refusal([call]))
         finally:
             self._landed()
         if isinstance(call.reply, Exception):
@@ -131,9 +134,8 @@ class Wire:
         deadline = asyncio.get_running_loop().time() + self._timeout_s
         self._under_way += 1
         try:
-            if (lost := await self._attempt(calls, deadline)) is not None:
-                await self._persist(calls, deadline, lost)
-            await self._settle(calls, deadline)
+            lost = await self._attempt(calls, deadline)
+            await self._persist(calls, deadline, _refusal(calls) if lost is None else lost)
         finally:
             self._landed()
         return [mapped(call.reply) if isinstance(call.reply, Exception) else call.reply for call in calls]
@@ -198,46 +200,34 @@ class Wire:
             _note_loss(calls[len(parcel.replies) :], lost)
         return lost
 
-    async def _settle(self, calls: Sequence[Call], deadline: float) -> None:
-        """Send again what was refused for a reason that passes; those refusals came before anything was run."""
-        refused = [call for call in calls if isinstance(call.reply, Exception) and _passes(call)]
-        if refused:
-            reason = refused[0].reply
-            for call in refused:
-                call.reply = _NONE_YET
-            await self._persist(refused, deadline, reason, at_once=all(call.by_text for call in refused))
+    async def _persist(self, calls: Sequence[Call], deadline: float, reason: Exception | None) -> None:
+        """Send again what has no reply, until all have one: `reason` says why some have none.
 
-    async def _persist(
-        self, calls: Sequence[Call], deadline: float, reason: Exception, *, at_once: bool = False
-    ) -> None:
-        """Send again, each call alone, what has no reply, until all have one.
+        After a pause, each alone, so that one that breaks the connection breaks it for no other; but at once and
+        together, where all that was wrong is that the server did not know the script.
 
         Raises:
             BackendError: the time is up; says why the last attempt was in vain.
         """
         loop, backoff = asyncio.get_running_loop(), FullJitterBackoff(cap=LONGEST_PAUSE_S, base=FIRST_PAUSE_S)
         failures = 0
-        while pending := [call for call in calls if call.reply is _NONE_YET]:
+        while reason is not None:
+            at_once = code_of(reason) == "NOSCRIPT"
             if not at_once:
                 failures += 1
                 pause = max(FIRST_PAUSE_S / 4, backoff.compute(failures))
                 if not _is_transient(reason) or loop.time() + pause >= deadline:
                     raise mapped(reason) from reason
                 await asyncio.sleep(pause)
-                reason = await self._look_again() or reason
-            at_once = False
-            if (lost := await self._attempt(pending, deadline, alone=True)) is not None:
-                reason = lost
-            for call in pending:
-                if isinstance(call.reply, Exception) and _passes(call):
-                    reason, call.reply = call.reply, _NONE_YET
+                await self._look_again()
+            pending = [call for call in calls if call.reply is NONE_YET]
+            lost = await self._attempt(pending, deadline, alone=not at_once)
+            refused = _refusal(pending)
+            reason = refused if lost is None else lost
 
-    async def _look_again(self) -> Exception | None:
-        try:
+    async def _look_again(self) -> None:
+        with suppress(BackendError):  # the next attempt says as much
             await self.servers.look_again()
-        except BackendError as error:
-            return error
-        return None
 
 
 async def _gathered(flights: Sequence[Awaitable[LostError | None]]) -> Sequence[LostError | None]:
@@ -250,13 +240,20 @@ def _note_loss(calls: Iterable[Call], lost: LostError) -> None:
             call.repeat()
 
 
-def _passes(call: Call) -> bool:
-    """Whether another attempt may be taken; a script that the server does not know goes with its text then."""
-    code = code_of(call.reply)
-    if code == "NOSCRIPT" and not call.by_text:
-        call.by_text = True
-        return True
-    return code in PASSING
+def _refusal(calls: Iterable[Call]) -> Exception | None:
+    """Why some replies are refusals that another attempt may not meet; such calls have no reply yet.
+
+    A script that the server does not know goes with its text then. Any other reason is told before that.
+    """
+    found: Exception | None = None
+    for call in calls:
+        code = code_of(call.reply) if isinstance(call.reply, Exception) else None
+        if code in PASSING or (code == "NOSCRIPT" and not call.by_text):
+            if found is None or code != "NOSCRIPT":
+                found = call.reply
+            call.by_text = call.by_text or code == "NOSCRIPT"
+            call.reply = NONE_YET
+    return found
 
 
 def _is_transient(reason: Exception) -> bool:
