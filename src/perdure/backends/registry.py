@@ -12,7 +12,7 @@ import platformdirs
 
 from perdure.backends.memory import MemoryBackend
 from perdure.backends.protocol import SessionBackend
-from perdure.errors import ConfigurationError
+from perdure.errors import ConfigurationError, MissingExtraError
 
 __all__ = ["BackendFactory", "backend_for", "default_path", "known_schemes"]
 
@@ -21,15 +21,19 @@ BackendFactory: TypeAlias = Callable[[str], SessionBackend]
 
 ENTRY_POINTS = "perdure.backends"
 
+REDIS_SCHEMES = ("redis", "rediss", "unix", "redis+cluster", "rediss+cluster")
+
 
 def backend_for(url: str | None, *, more: Mapping[str, BackendFactory] | None = None) -> SessionBackend:
     """The backend of a URL, not opened yet; without one the embedded default.
 
-    Schemes: `memory`, `sqlite`, those in `more`, and those that installed packages name by an entry point in the group
-    `perdure.backends` (the name is the scheme, the object a `BackendFactory`).
+    Schemes: `memory`, `sqlite`, those of Redis (`redis`, `rediss`, `unix`, `redis+cluster`, `rediss+cluster`), those in
+    `more`, and those that installed packages name by an entry point in the group `perdure.backends` (the name is the
+    scheme, the object a `BackendFactory`).
 
     Raises:
         ConfigurationError: no such scheme, or a URL that its backend does not understand.
+        MissingExtraError: the packages that the backend needs are not installed.
     """
     if url is None:
         return _sqlite_default()
@@ -53,7 +57,7 @@ def _split(url: str) -> SplitResult:
 def known_schemes(more: Mapping[str, BackendFactory] | None = None) -> dict[str, BackendFactory]:
     """Every scheme that has a backend."""
     installed = {point.name: _loader(point.name, point.load) for point in entry_points(group=ENTRY_POINTS)}
-    return {**installed, **(more or {}), "memory": _memory, "sqlite": _sqlite}
+    return {**installed, **(more or {}), "memory": _memory, "sqlite": _sqlite, **dict.fromkeys(REDIS_SCHEMES, _redis)}
 
 
 def default_path() -> Path:
@@ -88,6 +92,16 @@ def _sqlite(url: str) -> SessionBackend:
     if path == ":memory:":
         raise ConfigurationError("for sessions in memory use memory://")
     return SqliteBackend(Path(path).expanduser())
+
+
+def _redis(url: str) -> SessionBackend:
+    try:
+        from perdure.backends.redis.backend import RedisBackend
+    except ModuleNotFoundError as error:
+        if error.name is not None and error.name.partition(".")[0] in ("redis", "hiredis"):
+            raise MissingExtraError("sessions in Redis", extra="redis") from error
+        raise
+    return RedisBackend(url)
 
 
 def _sqlite_default() -> SessionBackend:
