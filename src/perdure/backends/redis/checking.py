@@ -16,7 +16,16 @@ from perdure.backends.redis.sending import Call, Wire
 from perdure.errors import BackendError, ConfigurationError, SchemaError
 from perdure.logs import EventLog
 
-__all__ = ["FORMAT", "ServerFacts", "check_layout", "check_rights", "check_servers", "count_due", "facts_of", "last_sweep"]
+__all__ = [
+    "FORMAT",
+    "ServerFacts",
+    "check_layout",
+    "check_rights",
+    "check_servers",
+    "count_due",
+    "facts_of",
+    "last_sweep",
+]
 
 log = EventLog("perdure.redis")
 
