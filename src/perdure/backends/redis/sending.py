@@ -20,7 +20,7 @@ from perdure.backends.redis.lanes import MOST_BYTES, Lane, LostError, Parcel
 from perdure.backends.redis.meanings import NAME, PASSING, code_of, mapped
 from perdure.backends.redis.scripting import Script
 from perdure.backends.redis.servers import Servers
-from perdure.errors import BackendClosedError, BackendError
+from perdure.errors import BackendClosedError, BackendError, ConfigurationError
 
 __all__ = ["Call", "Wire", "Word"]
 
@@ -226,7 +226,7 @@ class Wire:
             reason = refused if lost is None else lost
 
     async def _look_again(self) -> None:
-        with suppress(BackendError):  # the next attempt says as much
+        with suppress(BackendError, ConfigurationError):  # the next attempt says as much
             await self.servers.look_again()
 
 
