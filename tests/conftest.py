@@ -1,3 +1,3 @@
-"""Real servers for every test that asks for one."""
+"""Real servers for whatever test asks for them."""
 
 pytest_plugins = ["perdure.testing.plugin"]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TypeAlias
@@ -22,6 +23,7 @@ BackendFactory: TypeAlias = Callable[[str], SessionBackend]
 ENTRY_POINTS = "perdure.backends"
 
 REDIS_SCHEMES = ("redis", "rediss", "unix", "redis+cluster", "rediss+cluster")
+POSTGRES_SCHEMES = ("postgresql", "postgres", "postgresql+asyncpg")
 
 
 def backend_for(url: str | None, *, more: Mapping[str, BackendFactory] | None = None) -> SessionBackend:
@@ -57,7 +59,13 @@ def _split(url: str) -> SplitResult:
 def known_schemes(more: Mapping[str, BackendFactory] | None = None) -> dict[str, BackendFactory]:
     """Every scheme that has a backend."""
     installed = {point.name: _loader(point.name, point.load) for point in entry_points(group=ENTRY_POINTS)}
-    return {**installed, **(more or {}), "memory": _memory, "sqlite": _sqlite, **dict.fromkeys(REDIS_SCHEMES, _redis)}
+    ours = {
+        "memory": _memory,
+        "sqlite": _sqlite,
+        **dict.fromkeys(REDIS_SCHEMES, _redis),
+        **dict.fromkeys(POSTGRES_SCHEMES, _postgres),
+    }
+    return {**installed, **(more or {}), **ours}
 
 
 def default_path() -> Path:
@@ -95,13 +103,26 @@ def _sqlite(url: str) -> SessionBackend:
 
 
 def _redis(url: str) -> SessionBackend:
-    try:
+    with _asking_for("redis", what="sessions in Redis", drivers=("redis", "hiredis")):
         from perdure.backends.redis.backend import RedisBackend
-    except ModuleNotFoundError as error:
-        if error.name is not None and error.name.partition(".")[0] in ("redis", "hiredis"):
-            raise MissingExtraError("sessions in Redis", extra="redis") from error
-        raise
     return RedisBackend(url)
+
+
+def _postgres(url: str) -> SessionBackend:
+    with _asking_for("postgres", what="sessions in PostgreSQL", drivers=("asyncpg",)):
+        from perdure.backends.sql.postgres import PostgresBackend
+    return PostgresBackend(url)
+
+
+@contextmanager
+def _asking_for(extra: str, *, what: str, drivers: Collection[str]) -> Iterator[None]:
+    """Name the extra that brings a driver, where the driver is what cannot be imported."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        if error.name is not None and error.name.partition(".")[0] in drivers:
+            raise MissingExtraError(what, extra=extra) from error
+        raise
 
 
 def _sqlite_default() -> SessionBackend:
