@@ -7,7 +7,7 @@ import time
 from collections.abc import AsyncIterator
 
 import pytest
-from redis.cluster import key_slot
+from redis.crc import key_slot
 
 from perdure.backends.redis.backend import RedisBackend
 from perdure.changes import Applied

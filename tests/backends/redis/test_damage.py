@@ -139,7 +139,7 @@ async def test_text_that_is_no_text_comes_with_its_bytes_shown(
     with valkey_server.client() as client:
         key, queries = backend._layout.place(session.id)[1]
         client.hset(key, "ca", b'"\xff"')
-        client.lset(queries, 0, b"\xfe{}")  # type: ignore[arg-type]  # bytes go as they are
+        client.lset(queries, 0, b"\xfe{}")
 
     after = await backend.read(session.id)
     page = await backend.queries(session.id, limit=1)

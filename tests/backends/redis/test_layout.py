@@ -10,7 +10,7 @@ from datetime import timedelta
 from uuid import UUID, uuid4
 
 import redis.asyncio as driver
-from redis.cluster import key_slot
+from redis.crc import key_slot
 
 from perdure.backends import SessionBackend
 from perdure.backends.redis.backend import RedisBackend
