@@ -12,7 +12,7 @@ import platformdirs
 
 from perdure.backends.memory import MemoryBackend
 from perdure.backends.protocol import SessionBackend
-from perdure.errors import ConfigurationError
+from perdure.errors import ConfigurationError, MissingExtraError
 
 __all__ = ["BackendFactory", "backend_for", "default_path", "known_schemes"]
 
@@ -21,11 +21,13 @@ BackendFactory: TypeAlias = Callable[[str], SessionBackend]
 
 ENTRY_POINTS = "perdure.backends"
 
+_POSTGRES_SCHEMES = ("postgresql", "postgres", "postgresql+asyncpg")
+
 
 def backend_for(url: str | None, *, more: Mapping[str, BackendFactory] | None = None) -> SessionBackend:
     """The backend of a URL, not opened yet; without one the embedded default.
 
-    Schemes: `memory`, `sqlite`, those in `more`, and those that installed packages name by an entry point in the group
+    Schemes: `memory`, `sqlite`, `postgresql`, those in `more`, and those that installed packages name by an entry point in the group
     `perdure.backends` (the name is the scheme, the object a `BackendFactory`).
 
     Raises:
@@ -53,7 +55,8 @@ def _split(url: str) -> SplitResult:
 def known_schemes(more: Mapping[str, BackendFactory] | None = None) -> dict[str, BackendFactory]:
     """Every scheme that has a backend."""
     installed = {point.name: _loader(point.name, point.load) for point in entry_points(group=ENTRY_POINTS)}
-    return {**installed, **(more or {}), "memory": _memory, "sqlite": _sqlite}
+    ours = {"memory": _memory, "sqlite": _sqlite, **dict.fromkeys(_POSTGRES_SCHEMES, _postgres)}
+    return {**installed, **(more or {}), **ours}
 
 
 def default_path() -> Path:
@@ -88,6 +91,14 @@ def _sqlite(url: str) -> SessionBackend:
     if path == ":memory:":
         raise ConfigurationError("for sessions in memory use memory://")
     return SqliteBackend(Path(path).expanduser())
+
+
+def _postgres(url: str) -> SessionBackend:
+    try:
+        from perdure.backends.sql.postgres import PostgresBackend
+    except ImportError as error:
+        raise MissingExtraError("PostgreSQL", extra="postgres") from error
+    return PostgresBackend(url)
 
 
 def _sqlite_default() -> SessionBackend:
