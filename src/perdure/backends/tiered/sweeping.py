@@ -27,11 +27,15 @@ from perdure.backends.protocol import (
 )
 from perdure.backends.tiered.losses import Losses
 from perdure.backends.tiered.tier import Tier
+from perdure.errors import BackendError
 from perdure.merging import AbsorbOutcome
 from perdure.models import StoredSession
 from perdure.models.times import EPOCH
 
 __all__ = ["HotSweep"]
+
+TRIES = 8
+"""How often a copy is taken that is written to meanwhile."""
 
 _MOVED = {
     AbsorbOutcome.STORED: ArchiveOutcome.ARCHIVED,
@@ -50,25 +54,20 @@ class HotSweep:
         self._losses = losses
 
     async def claim_expired(self, *, now: datetime, lease: timedelta, limit: int, max_bytes: int) -> Claimed:
-        """See `SessionBackend.claim_expired`: from hot, then what the archive holds of sessions that hot does not."""
-        claimed = await self._hot.run(
-            lambda hot: hot.claim_expired(now=now, lease=lease, limit=limit, max_bytes=max_bytes)
-        )
-        left = limit - len(claimed.sessions) - len(claimed.unreadable)
-        weight = sum(session.size_bytes for session in claimed)
-        if left <= 0 or (claimed.sessions and weight >= max_bytes):
-            return claimed
-        found = await self._archive.attempt(
-            lambda archive: archive.claim_expired(now=now, lease=lease, limit=left, max_bytes=max_bytes - weight)
-        )
-        if found is None:
-            return claimed
-        held = await self._held([session.id for session in found])
-        for session_id, standing in held.items():
-            if isinstance(standing, Tombstone):  # deleting it was begun, and is finished here
-                await self._bury_in_archive(session_id, standing)
-        rest = [session for session in found if session.id not in held]
-        return Claimed([*claimed.sessions, *rest], {**claimed.unreadable, **found.unreadable})
+        """See `SessionBackend.claim_expired`: from hot; where that has none, what the archive alone has."""
+        claim = partial(_claim, now=now, lease=lease, limit=limit, max_bytes=max_bytes)
+        claimed = await self._hot.run(claim)
+        while not claimed.sessions and not claimed.unreadable:
+            found = await self._archive.attempt(claim)
+            if found is None or not (found.sessions or found.unreadable):
+                return claimed
+            held = await self._held([session.id for session in found])
+            for session_id, standing in held.items():
+                if isinstance(standing, Tombstone):  # deleting it was begun, and is finished here
+                    await self._bury_in_archive(session_id, standing)
+            rest = [session for session in found if session.id not in held]
+            claimed = Claimed(rest, found.unreadable)
+        return claimed
 
     async def archive(self, sessions: Sequence[StoredSession], *, at: datetime, deliver: Deliver) -> list[Archived]:
         """See `SessionBackend.archive`: absorb, deliver, evict, in this order."""
@@ -86,7 +85,8 @@ class HotSweep:
                 case Tombstone():
                     report[session.id] = Archived(session.id, ArchiveOutcome.DELETED)
         if from_archive:
-            done = await self._archive.run(lambda archive: archive.archive(from_archive, at=at, deliver=deliver))
+            in_place = partial(_archive, sessions=from_archive, at=at)
+            done = await self._archive.run_delivering(in_place, deliver)
             report.update((archived.session_id, archived) for archived in done)
         if from_hot:
             report.update(await self._move(from_hot, at, deliver))
@@ -98,7 +98,7 @@ class HotSweep:
             replace(session, archived_at=at if session.archived_at is None else session.archived_at)
             for session in sessions
         ]
-        absorbed = await self._archive.run(lambda archive: archive.absorb(moving))
+        absorbed = await self._archive.run(lambda archive: archive.absorb(moving), stores=True)
         report: dict[UUID, Archived] = {}
         moved = list[StoredSession]()
         for session, done in zip(moving, absorbed, strict=True):
@@ -106,16 +106,14 @@ class HotSweep:
                 moved.append(session)
                 report[session.id] = Archived(session.id, outcome)
             elif done.outcome is AbsorbOutcome.DELETED:
-                await self._bury_in_hot(session.id)
-                report[session.id] = Archived(session.id, ArchiveOutcome.DELETED)
+                report[session.id] = await self._bury_in_hot(session.id)
             else:
                 report[session.id] = Archived(session.id, ArchiveOutcome.FAILED, done.error)
-        moved = await self._as_they_were_archived(moved, absorbed)
-        if moved:
-            await deliver(moved)
-        for session, evicted in zip(moved, await asyncio.gather(*map(self._evict, moved)), strict=True):
-            if not evicted:  # written to meanwhile: the archive has a checkpoint, and the session is due again
-                report[session.id] = Archived(session.id, ArchiveOutcome.CHANGED)
+        known = await self._as_they_were_archived(moved, absorbed)
+        if delivered := [session for session in known if session.archived_at is not None]:
+            await deliver(delivered)
+        ended = await asyncio.gather(*(self._leave_hot(session, report[session.id]) for session in known))
+        report.update((archived.session_id, archived) for archived in ended)
         return report
 
     async def _as_they_were_archived(
@@ -123,7 +121,8 @@ class HotSweep:
     ) -> list[StoredSession]:
         """The sessions, those that a sweep before this one had archived as of when it did, so that they are told so.
 
-        What the archive has in a later version than hot is told to be lost there.
+        What the archive has in a later version than hot is told to be lost there; `archived_at` is None where it is
+        active in that version.
         """
         before = {done.session_id for done in absorbed if done.outcome is AbsorbOutcome.UNCHANGED}
         found = []
@@ -136,18 +135,34 @@ class HotSweep:
             found.append(session if kept is None else replace(session, archived_at=kept.archived_at))
         return found
 
+    async def _leave_hot(self, session: StoredSession, archived: Archived) -> Archived:
+        """Remove the copy that the archive has by now; fails alone."""
+        try:
+            evicted = await self._evict(session)
+        except BackendError as error:
+            reason = f"the archive has it, and it could not be removed from where it was: {error}"
+            return Archived(session.id, ArchiveOutcome.FAILED, reason)
+        if not evicted or session.archived_at is None:
+            # Written to meanwhile: the archive has a checkpoint, and the session is due again.
+            return Archived(session.id, ArchiveOutcome.CHANGED)
+        return archived
+
     async def _evict(self, session: StoredSession) -> bool:
         return await self._hot.run(lambda hot: hot.evict(session.id, version=session.version, head=session.head))
 
-    async def _bury_in_hot(self, session_id: UUID) -> None:
+    async def _bury_in_hot(self, session_id: UUID) -> Archived:
         """The archive knows that the session was deleted: hot is told, so that it is no longer seen there either."""
-        kept = (await self._archive.run(lambda archive: archive.copies([session_id]))).get(session_id)
-        if isinstance(kept, Tombstone):
-            forget_at = kept.forget_at
-            await self._hot.run(lambda hot: hot.delete(session_id, forget_at=forget_at))
+        try:
+            kept = (await self._archive.run(lambda archive: archive.copies([session_id]))).get(session_id)
+            if isinstance(kept, Tombstone):
+                forget_at = kept.forget_at
+                await self._hot.run(lambda hot: hot.delete(session_id, forget_at=forget_at), stores=True)
+        except BackendError as error:
+            return Archived(session_id, ArchiveOutcome.FAILED, f"it was deleted, which hot could not be told: {error}")
+        return Archived(session_id, ArchiveOutcome.DELETED)
 
     async def _bury_in_archive(self, session_id: UUID, tombstone: Tombstone) -> None:
-        await self._archive.run(lambda archive: archive.delete(session_id, forget_at=tombstone.forget_at))
+        await self._archive.run(lambda archive: archive.delete(session_id, forget_at=tombstone.forget_at), stores=True)
 
     async def _held(self, ids: Sequence[UUID]) -> Mapping[UUID, Copy | Tombstone]:
         """What hot keeps of these ids."""
@@ -200,26 +215,69 @@ class HotSweep:
                 to_archive.append(place)
             else:
                 to_hot.append(place)
-        if to_hot:
-            done = await self._hot.run(lambda hot: hot.absorb([sessions[n] for n in to_hot], tickets=tickets))
-            report.update(zip(to_hot, done, strict=True))
         if to_archive:
-            done = await self._archive.run(lambda archive: archive.absorb([sessions[n] for n in to_archive]))
+            those = [sessions[place] for place in to_archive]
+            done = await self._archive.run(lambda archive: archive.absorb(those), stores=True)
             report.update(zip(to_archive, done, strict=True))
-            await asyncio.gather(*(self._evict(sessions[place]) for place in to_archive))  # voids tickets
-        await self._put_away([sessions[n] for n in to_hot if sessions[n].archived_at is not None])
+            await asyncio.gather(*map(self._evict, those))  # voids tickets
+            came_back = await self._held([session.id for session in those])
+            to_hot += [place for place in to_archive if isinstance(came_back.get(sessions[place].id), Copy)]
+        if to_hot:
+            await self._absorb_in_hot({place: sessions[place] for place in to_hot}, report, tickets)
         return [report[place] for place in range(len(sessions))]
 
-    async def _put_away(self, sessions: Sequence[StoredSession]) -> None:
-        """Move those to the archive that are archived in hot by now: hot holds what is active."""
-        for session in sessions:
-            stored = await self._hot.run(partial(_read, session_id=session.id))
-            if stored is not None and stored.archived_at is not None:
-                await self._move([stored], stored.archived_at, _nobody)
+    async def _absorb_in_hot(
+        self, sessions: Mapping[int, StoredSession], report: dict[int, Absorbed], tickets: Mapping[UUID, str] | None
+    ) -> None:
+        """Absorb into hot, and give to the archive what belongs there after all; adds to the report by place."""
+        those = list(sessions.values())
+        done = await self._hot.run(lambda hot: hot.absorb(those, tickets=tickets), stores=True)
+        stored = [absorbed.session_id for absorbed in done if absorbed.outcome is AbsorbOutcome.STORED]
+        report.update((place, report.get(place, absorbed)) for place, absorbed in zip(sessions, done, strict=True))
+        if stored and tickets is None:
+            # Where it was archived just now, or deleted, the copy in hot would judge over what the archive has.
+            for session_id in await self._archive.run(lambda archive: archive.copies(stored)):
+                await self._unite_in_archive(session_id)
+        for session in those:
+            if session.archived_at is not None:
+                await self._put_away(session.id)
+
+    async def _unite_in_archive(self, session_id: UUID) -> None:
+        """Give what hot has to the archive as it is, active or not."""
+        for _ in range(TRIES):
+            stored = await self._hot.run(partial(_read, session_id=session_id))
+            if stored is None:
+                return
+            (done,) = await self._archive.run(partial(_absorb, session=stored), stores=True)
+            if done.outcome is AbsorbOutcome.DELETED:
+                await self._bury_in_hot(session_id)
+                return
+            if await self._evict(stored):
+                return
+
+    async def _put_away(self, session_id: UUID) -> None:
+        """Move a session to the archive that is archived in hot by now: hot holds what is active."""
+        stored = await self._hot.run(partial(_read, session_id=session_id))
+        if stored is not None and stored.archived_at is not None:
+            await self._move([stored], stored.archived_at, _nobody)
 
 
 async def _read(backend: SessionBackend, *, session_id: UUID, history: int | None = None) -> StoredSession | None:
     return await backend.read(session_id, history=history)
+
+
+async def _claim(backend: SessionBackend, *, now: datetime, lease: timedelta, limit: int, max_bytes: int) -> Claimed:
+    return await backend.claim_expired(now=now, lease=lease, limit=limit, max_bytes=max_bytes)
+
+
+async def _archive(
+    backend: SessionBackend, deliver: Deliver, *, sessions: Sequence[StoredSession], at: datetime
+) -> list[Archived]:
+    return await backend.archive(sessions, at=at, deliver=deliver)
+
+
+async def _absorb(backend: SessionBackend, *, session: StoredSession) -> list[Absorbed]:
+    return await backend.absorb([session])
 
 
 async def _dry_purge(
