@@ -248,10 +248,7 @@ class HotSweep:
             stored = await self._hot.run(partial(_read, session_id=session_id))
             if stored is None:
                 return
-            (done,) = await self._archive.run(partial(_absorb, session=stored), stores=True)
-            if done.outcome is AbsorbOutcome.DELETED:
-                await self._bury_in_hot(session_id)
-                return
+            await self._archive.run(partial(_absorb, session=stored), stores=True)
             if await self._evict(stored):
                 return
 
