@@ -31,7 +31,7 @@ from perdure.backends.protocol import (
     Tombstone,
 )
 from perdure.backends.totals import totals_of
-from perdure.changes import Applied, SessionChange, advance, check, entry_bytes, recall
+from perdure.changes import Applied, SessionChange, apply_whole
 from perdure.errors import BackendClosedError, SessionExistsError, SessionNotFoundError
 from perdure.merging import AbsorbOutcome, merge
 from perdure.models import Page, SessionFilter, SessionSummary, SessionTotals, StoredSession
@@ -109,19 +109,8 @@ class MemoryBackend:
         session = self._kept.sessions.get(session_id)
         if session is None:
             raise SessionNotFoundError(session_id)
-        if (before := recall(session, change)) is not None:
-            return before
-        freed = _freed_bytes(session, change)
-        check(session, change, freed_bytes=freed)
-
         before_it = session.expires_at, session.archived_at
-        applied = advance(session, change, freed_bytes=freed)
-        for section, keys in change.unset_entries.items():
-            for key in keys:
-                session.sections[section].pop(key, None)
-        for section, entries in change.set_entries.items():
-            session.sections[section].update(entries)
-        session.queries.extend(query.body for query in change.queries)
+        applied = apply_whole(session, change)
         if session.archived_at is None and before_it != (session.expires_at, None):
             self._kept.due[session_id] = session.expires_at
         return applied
@@ -182,17 +171,25 @@ class MemoryBackend:
 
     async def archive(self, sessions: Sequence[StoredSession], *, at: datetime, deliver: Deliver) -> list[Archived]:
         """See `SessionBackend.archive`."""
-        report = [Archived(session.id, self._archive_one(session, at)) for session in sessions]
+        report = self.archive_each(sessions, at)
         archived = [
             self._kept.sessions[done.session_id].copy() for done in report if done.outcome is ArchiveOutcome.ARCHIVED
         ]
         if archived:
             await deliver(archived)
-        for session in archived:
+        self.settle(archived)
+        return report
+
+    def archive_each(self, sessions: Sequence[StoredSession], at: datetime) -> list[Archived]:
+        """What `archive` does before it delivers. The sessions stay due, so that a crash delivers them again."""
+        return [Archived(session.id, self._archive_one(session, at)) for session in sessions]
+
+    def settle(self, sessions: Sequence[StoredSession]) -> None:
+        """What `archive` does after it has delivered: those that are still the same are due no longer."""
+        for session in sessions:
             kept = self._kept.sessions.get(session.id)
             if kept is not None and (kept.version, kept.head) == (session.version, session.head):
                 self._kept.due.pop(session.id, None)
-        return report
 
     def _archive_one(self, session: StoredSession, at: datetime) -> ArchiveOutcome:
         kept = self._kept.sessions.get(session.id)
@@ -259,15 +256,16 @@ class MemoryBackend:
         archived_before: datetime,
         now: datetime,
         limit: int,
-        among: Collection[UUID] | None = None,
+        among: Sequence[UUID] | None = None,
         dry_run: bool = False,
     ) -> Purged:
         """See `SessionBackend.purge`."""
+        chosen_among = None if among is None else set(among)
         old = sorted(
             (session.archived_at, session.id)
             for session in self._kept.sessions.values()
             if session.archived_at is not None and session.archived_at < archived_before
-            if among is None or session.id in among
+            if chosen_among is None or session.id in chosen_among
         )
         chosen = [session_id for _, session_id in old[:limit]]
         if not dry_run:
@@ -321,15 +319,6 @@ class MemoryBackend:
         self._kept.tombstones = {known: at for known, at in self._kept.tombstones.items() if at > now}
         abandoned = now - timedelta(hours=1)
         self._kept.tickets = {known: given for known, given in self._kept.tickets.items() if given[1] > abandoned}
-
-
-def _freed_bytes(session: StoredSession, change: SessionChange) -> int:
-    """What the entries that the change sets or removes weigh at present."""
-    touched = {(section, key) for section, keys in change.unset_entries.items() for key in keys}
-    touched |= {(section, key) for section, entries in change.set_entries.items() for key in entries}
-    return sum(
-        entry_bytes(key, session.sections[section][key]) for section, key in touched if key in session.sections[section]
-    )
 
 
 def _refuse_what_no_column_takes(session: StoredSession) -> None:

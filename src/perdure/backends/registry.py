@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TypeAlias
@@ -21,17 +22,20 @@ BackendFactory: TypeAlias = Callable[[str], SessionBackend]
 
 ENTRY_POINTS = "perdure.backends"
 
-_POSTGRES_SCHEMES = ("postgresql", "postgres", "postgresql+asyncpg")
+REDIS_SCHEMES = ("redis", "rediss", "unix", "redis+cluster", "rediss+cluster")
+POSTGRES_SCHEMES = ("postgresql", "postgres", "postgresql+asyncpg")
 
 
 def backend_for(url: str | None, *, more: Mapping[str, BackendFactory] | None = None) -> SessionBackend:
     """The backend of a URL, not opened yet; without one the embedded default.
 
-    Schemes: `memory`, `sqlite`, `postgresql`, those in `more`, and those that installed packages name by an entry point in the group
-    `perdure.backends` (the name is the scheme, the object a `BackendFactory`).
+    Schemes: `memory`, `sqlite`, those of Redis (`redis`, `rediss`, `unix`, `redis+cluster`, `rediss+cluster`), those in
+    `more`, and those that installed packages name by an entry point in the group `perdure.backends` (the name is the
+    scheme, the object a `BackendFactory`).
 
     Raises:
         ConfigurationError: no such scheme, or a URL that its backend does not understand.
+        MissingExtraError: the packages that the backend needs are not installed.
     """
     if url is None:
         return _sqlite_default()
@@ -55,7 +59,12 @@ def _split(url: str) -> SplitResult:
 def known_schemes(more: Mapping[str, BackendFactory] | None = None) -> dict[str, BackendFactory]:
     """Every scheme that has a backend."""
     installed = {point.name: _loader(point.name, point.load) for point in entry_points(group=ENTRY_POINTS)}
-    ours = {"memory": _memory, "sqlite": _sqlite, **dict.fromkeys(_POSTGRES_SCHEMES, _postgres)}
+    ours = {
+        "memory": _memory,
+        "sqlite": _sqlite,
+        **dict.fromkeys(REDIS_SCHEMES, _redis),
+        **dict.fromkeys(POSTGRES_SCHEMES, _postgres),
+    }
     return {**installed, **(more or {}), **ours}
 
 
@@ -93,12 +102,27 @@ def _sqlite(url: str) -> SessionBackend:
     return SqliteBackend(Path(path).expanduser())
 
 
+def _redis(url: str) -> SessionBackend:
+    with _asking_for("redis", what="sessions in Redis", drivers=("redis", "hiredis")):
+        from perdure.backends.redis.backend import RedisBackend
+    return RedisBackend(url)
+
+
 def _postgres(url: str) -> SessionBackend:
-    try:
+    with _asking_for("postgres", what="sessions in PostgreSQL", drivers=("asyncpg", "tenacity")):
         from perdure.backends.sql.postgres import PostgresBackend
-    except ImportError as error:
-        raise MissingExtraError("PostgreSQL", extra="postgres") from error
     return PostgresBackend(url)
+
+
+@contextmanager
+def _asking_for(extra: str, *, what: str, drivers: Collection[str]) -> Iterator[None]:
+    """Name the extra that brings a driver, where the driver is what cannot be imported."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        if error.name is not None and error.name.partition(".")[0] in drivers:
+            raise MissingExtraError(what, extra=extra) from error
+        raise
 
 
 def _sqlite_default() -> SessionBackend:

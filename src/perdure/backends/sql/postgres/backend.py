@@ -118,9 +118,7 @@ class PostgresBackend:
             return BackendHealth(self.name, ok=False, latency_ms=_since(began), error=str(error))
         details = {**facts.details, "connections_held": self._for_changes.held + self._connections.held}
         latency = _since(began)
-        return BackendHealth(
-            self.name, True, latency, facts.last_swept_at, facts.due, details, warnings=facts.warnings
-        )
+        return BackendHealth(self.name, True, latency, facts.last_swept_at, facts.due, details, warnings=facts.warnings)
 
     async def create(self, session: StoredSession, *, fresh: bool = False) -> None:
         """See `SessionBackend.create`."""
