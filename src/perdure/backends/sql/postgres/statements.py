@@ -120,12 +120,13 @@ class Statements:
     def __init__(self, schema: str) -> None:
         tables = {table.name: table for table in tables_in(schema).sorted_tables}
         self._sessions = tables["sessions"].alias("s")
+        self._counted = tables["sessions"].alias("counted")
         self._queries = tables["session_queries"].alias("q")
         self._entries = tables["session_entries"].alias("e")
         s = self._sessions.c
         ids = cast(_param("ids", ARRAY(Text)), ARRAY(Uuid))
 
-        self.read = Statement.of(self._whole().where(s.id == _param("id", Uuid)))
+        self.read = Statement.of(self._one_whole())
         self.read_many = Statement.of(self._whole().where(s.id == any_(ids)))
         self.lock_many = Statement.of(select(s.id).where(s.id == any_(ids)).order_by(s.id).with_for_update())
         self.history_page = Statement.of(self._history_page())
@@ -157,16 +158,37 @@ class Statements:
         self.purge_sessions = _call(name, "purge_sessions", 5)
         self.find_sessions = _call(name, "find_sessions", 7)
 
+    def _one_whole(self) -> Any:
+        """Rows of section, key, text and position, as of one instant: the facts (`rows.COLUMNS` as a JSON list, the bytes
+        among them in hexadecimal; no section, position 0), all entries (position 0), the newest `:history` queries.
+
+        A row for each query, as putting many together takes the server longer than sending them.
+        """
+        s, e, q = self._sessions.c, self._entries.c, self._queries.c
+        session_id = _param("id", Uuid)
+        facts = [
+            func.encode(each, literal_column("'hex'")) if each.key == "writers" else each for each in self._columns()
+        ]
+        nothing = cast(null(), Text)
+        session = select(
+            nothing.label("section"),
+            nothing.label("key"),
+            cast(func.json_build_array(*facts), Text).label("text"),
+            cast(_ZERO, BigInteger).label("position"),
+        ).where(s.id == session_id)
+        entries = select(e.section, e.key, e.value, cast(_ZERO, BigInteger)).where(e.session_id == session_id)
+        total = select(self._counted.c.total_queries).where(self._counted.c.id == session_id).scalar_subquery()
+        newest = select(nothing, nothing, q.body, q.position).where(
+            q.session_id == session_id, q.position > total - _param("history", BigInteger)
+        )
+        return union_all(session, entries, newest)
+
     def _whole(self) -> Any:
-        """Rows of `rows.COLUMNS`, then all entries and the newest `:history` queries, as of one instant."""
+        """Rows of `rows.COLUMNS`, then all entries and all queries, as of one instant."""
         s, e, q = self._sessions.c, self._entries.c, self._queries.c
         entries = select(func.array_agg(array([e.section, e.key, e.value]))).where(e.session_id == s.id)
-        newest = (
-            select(q.body)
-            .where(q.session_id == s.id, q.position > s.total_queries - _param("history", BigInteger))
-            .order_by(q.position)
-        )
-        return select(*self._columns(), entries.scalar_subquery(), func.array(newest.scalar_subquery()))
+        queries = select(q.body).where(q.session_id == s.id).order_by(q.position)
+        return select(*self._columns(), entries.scalar_subquery(), func.array(queries.scalar_subquery()))
 
     def _columns(self) -> list[ColumnElement[Any]]:
         return [self._sessions.c[column.name] for column in COLUMNS]
