@@ -152,8 +152,15 @@ class PostgresBackend:
         owner: str | None = None,
     ) -> HistoryPage | None:
         """See `SessionBackend.queries`."""
-        bounds = {"after": after, "before": before, "limit": limit}
-        work = partial(reading.read_page, sql=self._sql, session_id=session_id, owner=owner, **bounds)
+        work = partial(
+            reading.read_page,
+            sql=self._sql,
+            session_id=session_id,
+            owner=owner,
+            after=after,
+            before=before,
+            limit=limit,
+        )
         return await self._run(work, repeatable=True)
 
     async def find(self, wanted: SessionFilter, *, cursor: str | None = None, limit: int) -> Page[SessionSummary]:
@@ -211,8 +218,16 @@ class PostgresBackend:
         dry_run: bool = False,
     ) -> Purged:
         """See `SessionBackend.purge`."""
-        terms = {"archived_before": archived_before, "now": now, "limit": limit, "among": among, "dry_run": dry_run}
-        return await self._run_long(partial(writing.purge_from, sql=self._sql, **terms), repeatable=dry_run)
+        work = partial(
+            writing.purge_from,
+            sql=self._sql,
+            archived_before=archived_before,
+            now=now,
+            limit=limit,
+            among=among,
+            dry_run=dry_run,
+        )
+        return await self._run_long(work, repeatable=dry_run)
 
     async def aggregate(self, wanted: SessionFilter, *, without: Collection[UUID] = ()) -> SessionTotals:
         """See `SessionBackend.aggregate`."""

@@ -29,7 +29,7 @@ class HealthFacts(NamedTuple):
 
 
 async def health_of(connection: Connection, schema: str, *, now: datetime) -> HealthFacts:
-    """The facts of `BackendHealth`, in one round trip, at a cost that does not depend on how many sessions there are."""
+    """The facts of `BackendHealth`, in one round trip, at a cost that does not depend on the number of sessions."""
     tables = sorted(metadata.tables)
     row = await connection.fetchrow(_statement(schema), to_micros(now), SWEEP, schema, tables, _DUE_COUNTED)
     assert row is not None
