@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import time
 from uuid import UUID
 
 import pytest
-from tests.backends.tiered.real.load import check_positions, created, opened, whole
+from tests.backends.tiered.real.load import OUTAGE_S, check_positions, created, opened, whole
 
 from perdure import QueryRecord, SessionStore
 from perdure.testing.servers import PostgresServer, ValkeyServer
 
 pytestmark = pytest.mark.xdist_group("tiers down")
 
-OUTAGE_S = float(os.environ.get("TEST_OUTAGE_SECONDS", "3"))
 CACHE_TTL_S = 1.0
 READERS = 4
 
