@@ -1,4 +1,4 @@
-"""Empty tiers on real servers. Making the schema of a database takes longer than most tests, so that it is made once."""
+"""Empty tiers on real servers; the schema of the database is made once, which takes longer than most tests."""
 
 from __future__ import annotations
 

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 
 import pytest
-from tests.backends.tiered.real.load import Acknowledge, Load, check_kept, created, opened
+from tests.backends.tiered.real.load import ROUNDS, Acknowledge, Load, check_kept, created, opened
 
 from perdure.testing.servers import PostgresServer, ValkeyServer
 
@@ -34,9 +34,10 @@ async def test_no_acknowledged_query_is_lost_when_servers_are_killed(
         load = Load(store, await created(store))
         async with load.running():
             await load.more(200)
-            await each(servers[killed], lambda server: server.kill())
-            await each(servers[killed], lambda server: server.start())
-            await load.more(200)
+            for _ in range(ROUNDS):
+                await each(servers[killed], lambda server: server.kill())
+                await each(servers[killed], lambda server: server.start())
+                await load.more(200)
     async with opened(redis_url, archive_url, acknowledge) as store:
         await check_kept(load, store)
 
