@@ -106,7 +106,7 @@ async def test_the_time_that_a_delivery_takes_is_not_the_archives() -> None:
             await asyncio.sleep(0)
 
     for where in ("hot", "archive"):
-        pair = await opened("hot", times=IMPATIENT)
+        pair = await opened("hot", times=replace(IMPATIENT, hot_timeout=MINUTE))
         session = stored_session()
         await (pair.hot if where == "hot" else pair.archive).create(session)
         claimed = await pair.tiers.claim_expired(now=EXPIRY, lease=MINUTE, limit=9, max_bytes=2**40)

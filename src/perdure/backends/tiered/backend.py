@@ -23,6 +23,7 @@ from perdure.backends.protocol import (
     SessionBackend,
     Tombstone,
 )
+from perdure.backends.tiered.absorbing import HotAbsorption
 from perdure.backends.tiered.cached import CachedArchive
 from perdure.backends.tiered.hot import HotSessions
 from perdure.backends.tiered.in_flight import InFlight, under_way
@@ -79,6 +80,7 @@ class TieredBackend:
         self._through_archive = CachedArchive(self._hot, self._archive, cache_ttl=times.cache_ttl, seconds=seconds)
         self._in_hot = HotSessions(self._hot, self._archive, seconds=seconds)
         self._sweep = HotSweep(self._hot, self._archive, self._in_hot.losses)
+        self._absorption = HotAbsorption(self._hot, self._archive, self._sweep)
         self._listing = HotListing(self._hot, self._archive)
 
     @property
@@ -233,7 +235,7 @@ class TieredBackend:
         self, sessions: Sequence[StoredSession], *, tickets: Mapping[UUID, str] | None = None
     ) -> list[Absorbed]:
         """See `SessionBackend.absorb`."""
-        return await (self._sweep if self._hot_first else self._through_archive).absorb(sessions, tickets=tickets)
+        return await (self._absorption if self._hot_first else self._through_archive).absorb(sessions, tickets=tickets)
 
     @under_way
     async def ticket(self, session_id: UUID, *, now: datetime) -> str:

@@ -152,7 +152,7 @@ class HotSessions:
                 if (found := await self._apply_to_absent(session_id, change, known)) is None:
                     continue
                 applied = found
-            if change.attempt == 1:
+            if not change.is_repeat:
                 await self.losses.compare(session_id, acknowledged=known, found=applied.version - 1)
             self.losses.acknowledge(session_id, applied.version)
             return applied

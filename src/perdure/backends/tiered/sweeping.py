@@ -1,4 +1,4 @@
-"""`acknowledge="hot"`: moving what has expired to the archive, retention, and taking whole sessions from elsewhere.
+"""`acknowledge="hot"`: moving what has expired to the archive, and retention.
 
 Safe with any number of sweepers, with a crash between any two steps, and with writers that come in meanwhile: a copy
 leaves the hot tier only after the archive holds it and its hooks were delivered, and only if version and head are still
@@ -27,15 +27,12 @@ from perdure.backends.protocol import (
 )
 from perdure.backends.tiered.losses import Losses
 from perdure.backends.tiered.tier import Tier
-from perdure.errors import BackendError
+from perdure.errors import BackendError, BackendUnavailableError
 from perdure.merging import AbsorbOutcome
 from perdure.models import StoredSession
 from perdure.models.times import EPOCH
 
 __all__ = ["HotSweep"]
-
-TRIES = 8
-"""How often a copy is taken that is written to meanwhile."""
 
 _MOVED = {
     AbsorbOutcome.STORED: ArchiveOutcome.ARCHIVED,
@@ -61,7 +58,7 @@ class HotSweep:
             found = await self._archive.attempt(claim)
             if found is None or not (found.sessions or found.unreadable):
                 return claimed
-            held = await self._held([session.id for session in found])
+            held = await self.held([session.id for session in found])
             for session_id, standing in held.items():
                 if isinstance(standing, Tombstone):  # deleting it was begun, and is finished here
                     await self._bury_in_archive(session_id, standing)
@@ -71,7 +68,7 @@ class HotSweep:
 
     async def archive(self, sessions: Sequence[StoredSession], *, at: datetime, deliver: Deliver) -> list[Archived]:
         """See `SessionBackend.archive`: absorb, deliver, evict, in this order."""
-        held = await self._held([session.id for session in sessions])
+        held = await self.held([session.id for session in sessions])
         report: dict[UUID, Archived] = {}
         from_hot, from_archive = list[StoredSession](), list[StoredSession]()
         for session in sessions:
@@ -89,10 +86,10 @@ class HotSweep:
             done = await self._archive.run_delivering(in_place, deliver)
             report.update((archived.session_id, archived) for archived in done)
         if from_hot:
-            report.update(await self._move(from_hot, at, deliver))
+            report.update(await self.move(from_hot, at, deliver))
         return [report[session.id] for session in sessions]
 
-    async def _move(self, sessions: list[StoredSession], at: datetime, deliver: Deliver) -> dict[UUID, Archived]:
+    async def move(self, sessions: list[StoredSession], at: datetime, deliver: Deliver) -> dict[UUID, Archived]:
         """Move copies of the hot tier, each of which is that version with that head as far as anybody knows."""
         moving = [
             replace(session, archived_at=at if session.archived_at is None else session.archived_at)
@@ -112,8 +109,13 @@ class HotSweep:
         known = await self._as_they_were_archived(moved, absorbed)
         if delivered := [session for session in known if session.archived_at is not None]:
             await deliver(delivered)
-        ended = await asyncio.gather(*(self._leave_hot(session, report[session.id]) for session in known))
-        report.update((archived.session_id, archived) for archived in ended)
+        for session, evicted in zip(known, await self.evict(known), strict=True):
+            if isinstance(evicted, BackendError):
+                reason = f"the archive has it, and it could not be removed from where it was: {evicted}"
+                report[session.id] = Archived(session.id, ArchiveOutcome.FAILED, reason)
+            elif not evicted or session.archived_at is None:
+                # Written to meanwhile: the archive has a checkpoint, and the session is due again.
+                report[session.id] = Archived(session.id, ArchiveOutcome.CHANGED)
         return report
 
     async def _as_they_were_archived(
@@ -135,20 +137,31 @@ class HotSweep:
             found.append(session if kept is None else replace(session, archived_at=kept.archived_at))
         return found
 
-    async def _leave_hot(self, session: StoredSession, archived: Archived) -> Archived:
-        """Remove the copy that the archive has by now; fails alone."""
-        try:
-            evicted = await self._evict(session)
-        except BackendError as error:
-            reason = f"the archive has it, and it could not be removed from where it was: {error}"
-            return Archived(session.id, ArchiveOutcome.FAILED, reason)
-        if not evicted or session.archived_at is None:
-            # Written to meanwhile: the archive has a checkpoint, and the session is due again.
-            return Archived(session.id, ArchiveOutcome.CHANGED)
-        return archived
+    async def evict(self, sessions: Sequence[StoredSession]) -> list[bool | BackendError]:
+        """Whether each of these very copies was in hot, of which it is gone, and its tickets void; or why not.
 
-    async def _evict(self, session: StoredSession) -> bool:
-        return await self._hot.run(lambda hot: hot.evict(session.id, version=session.version, head=session.head))
+        Each fails alone.
+        """
+
+        async def evict(hot: SessionBackend, session: StoredSession) -> bool | BackendError:
+            try:
+                return await hot.evict(session.id, version=session.version, head=session.head)
+            except BackendError as error:
+                return error
+
+        async def evict_all(hot: SessionBackend) -> list[bool | BackendError]:
+            outcomes = await asyncio.gather(*(evict(hot, session) for session in sessions))
+            lost = [outcome for outcome in outcomes if isinstance(outcome, BackendUnavailableError)]
+            if len(lost) == len(outcomes):
+                raise lost[0]  # which the tier has to know
+            return outcomes
+
+        if not sessions:
+            return []
+        try:
+            return await self._hot.run(evict_all)
+        except BackendError as error:
+            return [error] * len(sessions)
 
     async def _bury_in_hot(self, session_id: UUID) -> Archived:
         """The archive knows that the session was deleted: hot is told, so that it is no longer seen there either."""
@@ -164,7 +177,7 @@ class HotSweep:
     async def _bury_in_archive(self, session_id: UUID, tombstone: Tombstone) -> None:
         await self._archive.run(lambda archive: archive.delete(session_id, forget_at=tombstone.forget_at), stores=True)
 
-    async def _held(self, ids: Sequence[UUID]) -> Mapping[UUID, Copy | Tombstone]:
+    async def held(self, ids: Sequence[UUID]) -> Mapping[UUID, Copy | Tombstone]:
         """What hot keeps of these ids."""
         return await self._hot.run(lambda hot: hot.copies(ids)) if ids else {}
 
@@ -182,7 +195,7 @@ class HotSweep:
         asked, free, more = limit, list[UUID](), True
         while more and len(free) < limit:
             candidates = await self._archive.run(partial(dry, limit=asked))
-            held = await self._held(candidates.session_ids)
+            held = await self.held(candidates.session_ids)
             free = [known for known in candidates.session_ids if not isinstance(held.get(known), Copy)]
             more, asked = candidates.more, asked + limit
         chosen, more = free[:limit], more or len(free) > limit
@@ -196,67 +209,6 @@ class HotSweep:
         for session_id in purged.session_ids:
             self._losses.forget(session_id)
         return Purged(purged.session_ids, more)
-
-    async def absorb(
-        self, sessions: Sequence[StoredSession], *, tickets: Mapping[UUID, str] | None = None
-    ) -> list[Absorbed]:
-        """See `SessionBackend.absorb`: into the tier that holds the id; else active ones into hot, others not."""
-        ids = [session.id for session in sessions]
-        held = await self._held(ids)
-        kept = await self._archive.run(lambda archive: archive.copies(ids))
-        report: dict[int, Absorbed] = {}
-        to_hot, to_archive = list[int](), list[int]()
-        for place, session in enumerate(sessions):
-            if session.id not in held and tickets is not None and isinstance(kept.get(session.id), Copy):
-                report[place] = Absorbed(session.id, AbsorbOutcome.REFUSED)
-            elif session.id in held:
-                to_hot.append(place)
-            elif session.id in kept or (session.archived_at is not None and tickets is None):
-                to_archive.append(place)
-            else:
-                to_hot.append(place)
-        if to_archive:
-            those = [sessions[place] for place in to_archive]
-            done = await self._archive.run(lambda archive: archive.absorb(those), stores=True)
-            report.update(zip(to_archive, done, strict=True))
-            await asyncio.gather(*map(self._evict, those))  # voids tickets
-            came_back = await self._held([session.id for session in those])
-            to_hot += [place for place in to_archive if isinstance(came_back.get(sessions[place].id), Copy)]
-        if to_hot:
-            await self._absorb_in_hot({place: sessions[place] for place in to_hot}, report, tickets)
-        return [report[place] for place in range(len(sessions))]
-
-    async def _absorb_in_hot(
-        self, sessions: Mapping[int, StoredSession], report: dict[int, Absorbed], tickets: Mapping[UUID, str] | None
-    ) -> None:
-        """Absorb into hot, and give to the archive what belongs there after all; adds to the report by place."""
-        those = list(sessions.values())
-        done = await self._hot.run(lambda hot: hot.absorb(those, tickets=tickets), stores=True)
-        stored = [absorbed.session_id for absorbed in done if absorbed.outcome is AbsorbOutcome.STORED]
-        report.update((place, report.get(place, absorbed)) for place, absorbed in zip(sessions, done, strict=True))
-        if stored and tickets is None:
-            # Where it was archived just now, or deleted, the copy in hot would judge over what the archive has.
-            for session_id in await self._archive.run(lambda archive: archive.copies(stored)):
-                await self._unite_in_archive(session_id)
-        for session in those:
-            if session.archived_at is not None:
-                await self._put_away(session.id)
-
-    async def _unite_in_archive(self, session_id: UUID) -> None:
-        """Give what hot has to the archive as it is, active or not."""
-        for _ in range(TRIES):
-            stored = await self._hot.run(partial(_read, session_id=session_id))
-            if stored is None:
-                return
-            await self._archive.run(partial(_absorb, session=stored), stores=True)
-            if await self._evict(stored):
-                return
-
-    async def _put_away(self, session_id: UUID) -> None:
-        """Move a session to the archive that is archived in hot by now: hot holds what is active."""
-        stored = await self._hot.run(partial(_read, session_id=session_id))
-        if stored is not None and stored.archived_at is not None:
-            await self._move([stored], stored.archived_at, _nobody)
 
 
 async def _read(backend: SessionBackend, *, session_id: UUID, history: int | None = None) -> StoredSession | None:
@@ -273,15 +225,7 @@ async def _archive(
     return await backend.archive(sessions, at=at, deliver=deliver)
 
 
-async def _absorb(backend: SessionBackend, *, session: StoredSession) -> list[Absorbed]:
-    return await backend.absorb([session])
-
-
 async def _dry_purge(
     archive: SessionBackend, *, archived_before: datetime, now: datetime, limit: int, among: Sequence[UUID] | None
 ) -> Purged:
     return await archive.purge(archived_before=archived_before, now=now, limit=limit, among=among, dry_run=True)
-
-
-async def _nobody(sessions: Sequence[StoredSession]) -> None:
-    """There is nothing to tell: the sessions came archived."""
