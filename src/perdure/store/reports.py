@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Self
 from uuid import UUID
 
 from perdure.backends import BackendHealth
@@ -52,6 +53,14 @@ class ImportReport:
     unchanged: int = 0
     deleted: int = 0
     failed: dict[UUID, str] = field(default_factory=dict)
+
+    def __iadd__(self, further: ImportReport) -> Self:
+        self.stored += further.stored
+        self.merged += further.merged
+        self.unchanged += further.unchanged
+        self.deleted += further.deleted
+        self.failed |= further.failed
+        return self
 
 
 @dataclass(frozen=True, slots=True)
