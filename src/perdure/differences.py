@@ -214,7 +214,7 @@ def refresh(session: Session, stored: StoredSession, settings: Settings) -> None
     )
     loaded.assets, loaded.tags, loaded.expires_at = stored.assets, stored.tags, stored.expires_at
     loaded.last_accessed_at = session.last_accessed_at
-    loaded.outdated = False
+    loaded.outdated, loaded.stale = False, stored.stale
 
 
 def _rebased(present: list[str], before: tuple[str, ...], stored: tuple[str, ...]) -> list[str]:

@@ -48,8 +48,11 @@ def merge(kept: StoredSession, incoming: StoredSession) -> tuple[AbsorbOutcome, 
     Histories: `kept`'s, then the queries of `incoming` whose ids are missing in it. Fields and keys: of the higher
     version; of two different copies of one version (a fork) the keys of both, and where they differ, those of the one
     that was written last. A result that is equal to neither copy gets a version above both and a head of its own.
+    Of two equal copies the archived one wins: archiving is no change.
     """
     if (kept.version, kept.head) == (incoming.version, incoming.head):
+        if kept.archived_at is None and incoming.archived_at is not None:
+            return AbsorbOutcome.MERGED, replace(kept, archived_at=incoming.archived_at)
         return AbsorbOutcome.UNCHANGED, kept
     queries = _united_queries(kept.queries, incoming.queries)
     if _holds(incoming, kept, queries):

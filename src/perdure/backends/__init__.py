@@ -3,26 +3,38 @@
 from perdure.backends.memory import MemoryBackend, MemoryData
 from perdure.backends.protocol import (
     Absorbed,
+    Archived,
+    ArchiveOutcome,
     BackendHealth,
     Claimed,
+    Copy,
+    Deliver,
     HistoryPage,
     Purged,
     SchemaAdmin,
     SessionBackend,
+    SessionCache,
+    Tombstone,
 )
 from perdure.backends.registry import BackendFactory, backend_for, default_path
 
 __all__ = [
     "Absorbed",
+    "ArchiveOutcome",
+    "Archived",
     "BackendFactory",
     "BackendHealth",
     "Claimed",
+    "Copy",
+    "Deliver",
     "HistoryPage",
     "MemoryBackend",
     "MemoryData",
     "Purged",
     "SchemaAdmin",
     "SessionBackend",
+    "SessionCache",
+    "Tombstone",
     "backend_for",
     "default_path",
 ]

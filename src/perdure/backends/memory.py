@@ -5,8 +5,9 @@ Nothing here awaits, so that every method is atomic by itself within one event l
 
 from __future__ import annotations
 
+import time
 from bisect import bisect_left, insort
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from itertools import chain
@@ -16,7 +17,19 @@ from uuid_utils.compat import uuid7
 
 from perdure.backends.cursors import SortKey, read_cursor, write_cursor
 from perdure.backends.labels import labels_of, wanted_labels
-from perdure.backends.protocol import Absorbed, BackendHealth, Claimed, HistoryPage, Purged
+from perdure.backends.memory_cache import CachedCopies, MemoryCache
+from perdure.backends.protocol import (
+    Absorbed,
+    Archived,
+    ArchiveOutcome,
+    BackendHealth,
+    Claimed,
+    Copy,
+    Deliver,
+    HistoryPage,
+    Purged,
+    Tombstone,
+)
 from perdure.backends.totals import totals_of
 from perdure.changes import Applied, SessionChange, advance, check, entry_bytes, recall
 from perdure.errors import BackendClosedError, SessionExistsError, SessionNotFoundError
@@ -39,6 +52,7 @@ class MemoryData:
     tombstones: dict[UUID, datetime] = field(default_factory=dict)
     tickets: dict[UUID, tuple[str, datetime]] = field(default_factory=dict)
     last_swept_at: datetime | None = None
+    cached: CachedCopies = field(default_factory=CachedCopies)
 
 
 class MemoryBackend:
@@ -47,9 +61,10 @@ class MemoryBackend:
     name = "memory"
     schema = None
 
-    def __init__(self, data: MemoryData | None = None) -> None:
+    def __init__(self, data: MemoryData | None = None, *, seconds: Callable[[], float] = time.monotonic) -> None:
         self._data = data if data is not None else MemoryData()
         self._is_open = False
+        self.cache = MemoryCache(self._data.cached, seconds=seconds)
 
     @property
     def _kept(self) -> MemoryData:
@@ -78,7 +93,7 @@ class MemoryBackend:
             error=None if self._is_open else "not open",
         )
 
-    async def create(self, session: StoredSession) -> None:
+    async def create(self, session: StoredSession, *, fresh: bool = False) -> None:
         """See `SessionBackend.create`."""
         if session.id in self._kept.sessions or session.id in self._kept.tombstones:
             raise SessionExistsError(session.id)
@@ -99,7 +114,7 @@ class MemoryBackend:
         freed = _freed_bytes(session, change)
         check(session, change, freed_bytes=freed)
 
-        expired_at = session.expires_at
+        before_it = session.expires_at, session.archived_at
         applied = advance(session, change, freed_bytes=freed)
         for section, keys in change.unset_entries.items():
             for key in keys:
@@ -107,9 +122,7 @@ class MemoryBackend:
         for section, entries in change.set_entries.items():
             session.sections[section].update(entries)
         session.queries.extend(query.body for query in change.queries)
-        if session.archived_at is not None:
-            self._kept.due.pop(session_id, None)
-        elif session.expires_at != expired_at or session_id not in self._kept.due:
+        if session.archived_at is None and before_it != (session.expires_at, None):
             self._kept.due[session_id] = session.expires_at
         return applied
 
@@ -167,6 +180,37 @@ class MemoryBackend:
             claimed.append(session.copy())
         return Claimed(claimed)
 
+    async def archive(self, sessions: Sequence[StoredSession], *, at: datetime, deliver: Deliver) -> list[Archived]:
+        """See `SessionBackend.archive`."""
+        report = [Archived(session.id, self._archive_one(session, at)) for session in sessions]
+        archived = [
+            self._kept.sessions[done.session_id].copy() for done in report if done.outcome is ArchiveOutcome.ARCHIVED
+        ]
+        if archived:
+            await deliver(archived)
+        for session in archived:
+            kept = self._kept.sessions.get(session.id)
+            if kept is not None and (kept.version, kept.head) == (session.version, session.head):
+                self._kept.due.pop(session.id, None)
+        return report
+
+    def _archive_one(self, session: StoredSession, at: datetime) -> ArchiveOutcome:
+        kept = self._kept.sessions.get(session.id)
+        if kept is None or (kept.version, kept.head) != (session.version, session.head):
+            return ArchiveOutcome.DELETED if session.id in self._kept.tombstones else ArchiveOutcome.CHANGED
+        kept.archived_at = at if kept.archived_at is None else kept.archived_at
+        return ArchiveOutcome.ARCHIVED
+
+    async def copies(self, session_ids: Sequence[UUID]) -> dict[UUID, Copy | Tombstone]:
+        """See `SessionBackend.copies`."""
+        found: dict[UUID, Copy | Tombstone] = {}
+        for session_id in session_ids:
+            if (session := self._kept.sessions.get(session_id)) is not None:
+                found[session_id] = Copy(session.version, session.head, session.archived_at is not None)
+            elif session_id in self._kept.tombstones:
+                found[session_id] = Tombstone(self._kept.tombstones[session_id])
+        return found
+
     async def absorb(
         self, sessions: Sequence[StoredSession], *, tickets: Mapping[UUID, str] | None = None
     ) -> list[Absorbed]:
@@ -209,12 +253,21 @@ class MemoryBackend:
         self._remove(session_id)
         return True
 
-    async def purge(self, *, archived_before: datetime, now: datetime, limit: int, dry_run: bool = False) -> Purged:
+    async def purge(
+        self,
+        *,
+        archived_before: datetime,
+        now: datetime,
+        limit: int,
+        among: Collection[UUID] | None = None,
+        dry_run: bool = False,
+    ) -> Purged:
         """See `SessionBackend.purge`."""
         old = sorted(
             (session.archived_at, session.id)
             for session in self._kept.sessions.values()
             if session.archived_at is not None and session.archived_at < archived_before
+            if among is None or session.id in among
         )
         chosen = [session_id for _, session_id in old[:limit]]
         if not dry_run:
@@ -223,9 +276,9 @@ class MemoryBackend:
             self._forget(now)
         return Purged(chosen, more=len(old) > limit)
 
-    async def aggregate(self, wanted: SessionFilter) -> SessionTotals:
+    async def aggregate(self, wanted: SessionFilter, *, without: Collection[UUID] = ()) -> SessionTotals:
         """See `SessionBackend.aggregate`."""
-        return totals_of(self._matching(wanted, below=None))
+        return totals_of(session for session in self._matching(wanted, below=None) if session.id not in without)
 
     async def start_sweep(self, *, now: datetime, interval: timedelta) -> bool:
         """See `SessionBackend.start_sweep`."""

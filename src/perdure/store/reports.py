@@ -23,10 +23,15 @@ class TrackedQuery:
 
 @dataclass(slots=True)
 class CleanupReport:
-    """What a sweep did. `skipped` were changed by somebody else meanwhile; `failed` says why by session id."""
+    """What a sweep did. `skipped` were changed by somebody else meanwhile; `failed` says why by session id.
+
+    `forked` are among those archived: the archive held work that the copy which expired did not, as after a tier that
+    came back older than it was; both were kept.
+    """
 
     archived: int = 0
     skipped: int = 0
+    forked: list[UUID] = field(default_factory=list)
     failed: dict[UUID, str] = field(default_factory=dict)
 
 

@@ -149,7 +149,8 @@ class SessionStore(UserSessions):
 
     async def health(self) -> StoreHealth:
         """How each tier is: whether it answers, how fast, when it was last swept, what is due. Never raises."""
-        return StoreHealth({"store": await self._core.backend.health(now=self._core.now())})
+        health = await self._core.backend.health(now=self._core.now())
+        return StoreHealth(dict(health.tiers) or {"store": health})
 
     async def get_totals(self, wanted: SessionFilter | None = None) -> SessionTotals:
         """What the matching sessions amount to, active and archived, counted where they are kept."""

@@ -13,10 +13,14 @@ from perdure.models import StoredSession
 from perdure.models.names import checked_type
 from perdure.models.times import EPOCH, from_micros, to_micros
 
-__all__ = ["COLUMNS", "COUNTERS", "FACTS", "facts_of", "read_counters", "read_row", "row_of"]
+__all__ = ["ARCHIVED_AT", "COLUMNS", "COUNTERS", "FACTS", "facts_of", "read_counters", "read_row", "row_of"]
 
 COLUMNS = [column for column in sessions.columns if column.name != "due_at"]
 """What is selected of a session, in the order that `read_row` takes."""
+
+
+ARCHIVED_AT = [column.name for column in COLUMNS].index("archived_at")
+"""Its place there."""
 
 
 def read_row(row: Sequence[Any]) -> StoredSession:

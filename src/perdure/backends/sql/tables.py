@@ -48,7 +48,7 @@ sessions = Table(
     Column("tags", Text, nullable=False, comment="JSON list"),
     Column("created_at", _NUMBER, nullable=False),
     Column("expires_at", _NUMBER, nullable=False),
-    Column("due_at", _NUMBER, nullable=False, comment="when it may be claimed: its expiry, or the end of a lease"),
+    Column("due_at", _NUMBER, comment="when it may be claimed: its expiry, or the end of a lease; NULL once archived"),
     Column("last_accessed_at", _NUMBER, nullable=False),
     Column("archived_at", _NUMBER),
     Column("version", _NUMBER, nullable=False),
@@ -66,8 +66,8 @@ Index(
     "ix_sessions_due",
     sessions.c.due_at,
     sessions.c.id,
-    sqlite_where=sessions.c.archived_at.is_(None),
-    postgresql_where=sessions.c.archived_at.is_(None),
+    sqlite_where=sessions.c.due_at.is_not(None),
+    postgresql_where=sessions.c.due_at.is_not(None),
 )
 Index(
     "ix_sessions_archived",

@@ -25,8 +25,7 @@ def upgrade() -> None:
         sa.Column(
             "due_at",
             NUMBER,
-            nullable=False,
-            comment="when it may be claimed: its expiry, or the end of a lease",
+            comment="when it may be claimed: its expiry, or the end of a lease; NULL once archived",
         ),
         sa.Column("last_accessed_at", NUMBER, nullable=False),
         sa.Column("archived_at", NUMBER),
@@ -47,7 +46,7 @@ def upgrade() -> None:
         sqlite_strict=True,
     )
     for name, column, condition in (
-        ("ix_sessions_due", "due_at", "archived_at IS NULL"),
+        ("ix_sessions_due", "due_at", "due_at IS NOT NULL"),
         ("ix_sessions_archived", "archived_at", "archived_at IS NOT NULL"),
     ):
         where = sa.text(condition)

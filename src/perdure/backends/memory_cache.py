@@ -1,0 +1,72 @@
+"""Copies that fade, in this process's memory: the clearest reading of `SessionCache`."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+from uuid import UUID
+
+from uuid_utils.compat import uuid7
+
+from perdure.models import StoredSession
+
+__all__ = ["CachedCopies", "MemoryCache"]
+
+TICKET_LIFETIME_S = 60.0
+MOST_COPIES = 10_000
+"""Copies kept at once; the oldest make room."""
+
+
+@dataclass
+class CachedCopies:
+    """What a `MemoryCache` holds, by id: copies and tickets, each with the second at which it ends."""
+
+    copies: dict[UUID, tuple[StoredSession, float]] = field(default_factory=dict)
+    tickets: dict[UUID, tuple[str, float]] = field(default_factory=dict)
+
+
+class MemoryCache:
+    """A `SessionCache`. `seconds` is a clock that never goes back."""
+
+    def __init__(self, kept: CachedCopies, *, seconds: Callable[[], float] = time.monotonic) -> None:
+        self._kept = kept
+        self._seconds = seconds
+
+    async def read(self, session_id: UUID, *, history: int | None = None) -> StoredSession | None:
+        """See `SessionCache.read`."""
+        session, ends = self._kept.copies.get(session_id, (None, 0.0))
+        if session is None or ends <= self._seconds():
+            self._kept.copies.pop(session_id, None)
+            return None
+        wanted = session.total_queries if history is None else min(history, session.total_queries)
+        return None if len(session.queries) < wanted else session.copy(history=history)
+
+    async def ticket(self, session_id: UUID) -> str:
+        """See `SessionCache.ticket`: readers that come at the same time share one."""
+        now = self._seconds()
+        ticket, ends = self._kept.tickets.get(session_id, ("", 0.0))
+        if ends <= now:
+            ticket = uuid7().hex
+            self._kept.tickets[session_id] = ticket, now + TICKET_LIFETIME_S
+        return ticket
+
+    async def fill(self, session: StoredSession, *, ticket: str, lifetime: timedelta) -> bool:
+        """See `SessionCache.fill`."""
+        now = self._seconds()
+        taken, ends = self._kept.tickets.get(session.id, ("", 0.0))
+        if taken != ticket or ends <= now:
+            return False
+        del self._kept.tickets[session.id]
+        self._kept.copies.pop(session.id, None)
+        self._kept.copies[session.id] = session.copy(), now + lifetime.total_seconds()
+        while len(self._kept.copies) > MOST_COPIES:
+            del self._kept.copies[next(iter(self._kept.copies))]
+        return True
+
+    async def drop(self, session_ids: Sequence[UUID]) -> None:
+        """See `SessionCache.drop`."""
+        for session_id in session_ids:
+            self._kept.copies.pop(session_id, None)
+            self._kept.tickets.pop(session_id, None)
