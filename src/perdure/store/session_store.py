@@ -20,9 +20,13 @@ from perdure.store.hooks import HookRelay
 from perdure.store.maintenance import Maintenance, Progress
 from perdure.store.reports import CleanupReport, ImportReport, RetentionReport, StoreHealth
 from perdure.store.scoped import UserSessions
+from perdure.store.watching import watched_tier
 from perdure.store.writer import ChangeWriter
 
 __all__ = ["SessionStore"]
+
+TIER = "store"
+"""What the only tier of a store is called."""
 
 IMPORT_BATCH = 100
 MAX_RETENTION_DAYS = 36_525
@@ -44,8 +48,11 @@ class SessionStore(UserSessions):
     ) -> None:
         settings = Settings() if settings is None else settings
         hooks = HookRelay(timeout_seconds=settings.hook_timeout_seconds) if hooks is None else hooks
-        super().__init__(StoreCore(backend, settings, hooks, ChangeWriter(backend), clock))
+        # A trace that tiers are watched for must not lay what one caller wrote to another.
+        writer = ChangeWriter(backend, in_context=hooks.listens("around_tier_call"))
+        super().__init__(StoreCore(backend, settings, hooks, writer, clock))
         self._maintenance = Maintenance(self._core)
+        self._told_of_opening = False
 
     @classmethod
     def open(
@@ -77,7 +84,7 @@ class SessionStore(UserSessions):
                 "an archive of its own is not supported by this version; one backend keeps active and archived sessions"
             )
         backend = backend_for(settings.url, more=hooks.register_backends())
-        return cls(backend, settings=settings, hooks=hooks, clock=clock)
+        return cls(watched_tier(backend, hooks, tier=TIER), settings=settings, hooks=hooks, clock=clock)
 
     @property
     def settings(self) -> Settings:
@@ -86,6 +93,8 @@ class SessionStore(UserSessions):
 
     async def __aenter__(self) -> Self:
         await self._core.backend.open()
+        self._told_of_opening = True
+        await self._core.notify("store_opened", store=self)
         self._maintenance.start()
         return self
 
@@ -99,6 +108,9 @@ class SessionStore(UserSessions):
 
     async def aclose(self) -> None:
         """Finish what is on its way, and close what was opened. Repeatable."""
+        if self._told_of_opening:
+            self._told_of_opening = False
+            await self._core.notify("store_closing", store=self)
         await self._maintenance.stop()
         await self._core.writer.finish()
         await self._core.backend.aclose()
@@ -150,7 +162,7 @@ class SessionStore(UserSessions):
     async def health(self) -> StoreHealth:
         """How each tier is: whether it answers, how fast, when it was last swept, what is due. Never raises."""
         health = await self._core.backend.health(now=self._core.now())
-        return StoreHealth(dict(health.tiers) or {"store": health})
+        return StoreHealth(dict(health.tiers) or {TIER: health})
 
     async def get_totals(self, wanted: SessionFilter | None = None) -> SessionTotals:
         """What the matching sessions amount to, active and archived, counted where they are kept."""

@@ -13,6 +13,7 @@ from perdure.logs import EventLog
 from perdure.models import QueryRecord, StoredQuery
 from perdure.models.names import checked_name
 from perdure.store.core import StoreCore
+from perdure.store.hooks import Around
 from perdure.store.reports import TrackedQuery
 from perdure.values import plain, repr_of
 
@@ -56,7 +57,8 @@ class Tracking:
         self._owner = owner
         self._strict = strict
         self._began = self._elapsed_ms = 0.0
-        self._raised = False
+        self._raised: BaseException | None = None
+        self._around: Around | None = None
 
     async def __aenter__(self) -> Self:
         return self.begin()
@@ -65,18 +67,25 @@ class Tracking:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.end(error)
-        await self.record()
+        try:
+            await self.record()
+        except asyncio.CancelledError as cancelled:
+            self.leave(cancelled)
+            raise
         self.conclude()
 
     def begin(self) -> Self:
         """Start the clock. Where there can be no `async with`, follow the block by `end`, `record` and `conclude`."""
+        if self._core.hooks.listens("around_verb"):
+            self._around = self._core.hooks.around("around_verb", verb="tracking", session_id=self._session_id)
+            self._around.__enter__()
         self._began = time.perf_counter()
         return self
 
     def end(self, error: BaseException | None = None) -> None:
         """Stop the clock, and note what the block raised."""
         self._elapsed_ms = (time.perf_counter() - self._began) * 1000
-        self._raised = error is not None
+        self._raised = error
         if error is not None:
             self.error = _error_text(error)
 
@@ -97,8 +106,18 @@ class Tracking:
         """
         if failure is not None:
             self._say_why_not(failure)
-        if self.failure is not None and self._strict and not self._raised:
+        raised, self._raised = self._raised, None
+        self.leave(raised)
+        if self.failure is not None and self._strict and raised is None:
             raise self.failure
+
+    def leave(self, error: BaseException | None) -> None:
+        """Tell who watches that it is over; only where `conclude` is not reached. Repeatable."""
+        around, self._around = self._around, None
+        if around is not None:
+            around.__exit__(
+                None if error is None else type(error), error, None if error is None else error.__traceback__
+            )
 
     async def _record_or_say_why_not(self) -> None:
         try:

@@ -101,6 +101,9 @@ class Recording:
             self._thread.call(tracking.record, timeout_s=self._timeout_s)
         except PerdureError as did_not_begin:
             failure = did_not_begin
+        except BaseException as interrupted:
+            tracking.leave(interrupted)
+            raise
         tracking.conclude(failure)
 
 
