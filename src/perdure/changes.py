@@ -77,7 +77,19 @@ class SessionChange:
 
     @property
     def head(self) -> str:
-        """What the session is called after this change: two copies with equal version and head are the same."""
+        """What the session is called after this change: two copies with equal version and head are the same.
+
+        Each attempt has its own: where a backend lost the first and others wrote before the second, what comes of it
+        is not the same.
+        """
+        return self._first_head if self.attempt == 1 else f"{self._first_head}.{self.attempt}"
+
+    def made(self, head: str) -> bool:
+        """Whether `head` is that of this change, whichever attempt of it was applied."""
+        return head == self._first_head or head.startswith(f"{self._first_head}.")
+
+    @property
+    def _first_head(self) -> str:
         return f"{self.writer.hex}.{self.change_id}"
 
     def repeated(self) -> SessionChange:

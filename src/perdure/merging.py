@@ -108,10 +108,13 @@ def _united_queries(kept: Sequence[str], incoming: Sequence[str]) -> list[str]:
 
 
 def _united_writers(newer: bytes, older: bytes) -> bytes:
-    known = {newer[offset : offset + 16] for offset in range(0, len(newer), _WRITER_BYTES)}
-    added = [older[offset : offset + _WRITER_BYTES] for offset in range(0, len(older), _WRITER_BYTES)]
-    united = newer + b"".join(entry for entry in added if entry[:16] not in known)
-    return united[: REMEMBERED_WRITERS * _WRITER_BYTES]
+    """The memory of both; of one writer the later of its changes, or a repeat of it would be taken for new."""
+    last: dict[bytes, bytes] = {}
+    for memory in (newer, older):
+        for offset in range(0, len(memory), _WRITER_BYTES):
+            writer, change = memory[offset : offset + 16], memory[offset + 16 : offset + _WRITER_BYTES]
+            last[writer] = max(last.get(writer, b""), change)  # begins with the number of the change, big-endian
+    return b"".join(writer + change for writer, change in last.items())[: REMEMBERED_WRITERS * _WRITER_BYTES]
 
 
 def _facts(body: str) -> StoredQuery:

@@ -136,7 +136,7 @@ class ForwardingBackend:
         archived_before: datetime,
         now: datetime,
         limit: int,
-        among: Collection[UUID] | None = None,
+        among: Sequence[UUID] | None = None,
         dry_run: bool = False,
     ) -> Purged:
         """See `SessionBackend.purge`."""

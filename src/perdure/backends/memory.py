@@ -182,17 +182,25 @@ class MemoryBackend:
 
     async def archive(self, sessions: Sequence[StoredSession], *, at: datetime, deliver: Deliver) -> list[Archived]:
         """See `SessionBackend.archive`."""
-        report = [Archived(session.id, self._archive_one(session, at)) for session in sessions]
+        report = self.archive_each(sessions, at)
         archived = [
             self._kept.sessions[done.session_id].copy() for done in report if done.outcome is ArchiveOutcome.ARCHIVED
         ]
         if archived:
             await deliver(archived)
-        for session in archived:
+        self.settle(archived)
+        return report
+
+    def archive_each(self, sessions: Sequence[StoredSession], at: datetime) -> list[Archived]:
+        """What `archive` does before it delivers. The sessions stay due, so that a crash delivers them again."""
+        return [Archived(session.id, self._archive_one(session, at)) for session in sessions]
+
+    def settle(self, sessions: Sequence[StoredSession]) -> None:
+        """What `archive` does after it has delivered: those that are still the same are due no longer."""
+        for session in sessions:
             kept = self._kept.sessions.get(session.id)
             if kept is not None and (kept.version, kept.head) == (session.version, session.head):
                 self._kept.due.pop(session.id, None)
-        return report
 
     def _archive_one(self, session: StoredSession, at: datetime) -> ArchiveOutcome:
         kept = self._kept.sessions.get(session.id)
@@ -259,15 +267,16 @@ class MemoryBackend:
         archived_before: datetime,
         now: datetime,
         limit: int,
-        among: Collection[UUID] | None = None,
+        among: Sequence[UUID] | None = None,
         dry_run: bool = False,
     ) -> Purged:
         """See `SessionBackend.purge`."""
+        chosen_among = None if among is None else set(among)
         old = sorted(
             (session.archived_at, session.id)
             for session in self._kept.sessions.values()
             if session.archived_at is not None and session.archived_at < archived_before
-            if among is None or session.id in among
+            if chosen_among is None or session.id in chosen_among
         )
         chosen = [session_id for _, session_id in old[:limit]]
         if not dry_run:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -21,7 +22,7 @@ MOST_COPIES = 10_000
 
 @dataclass
 class CachedCopies:
-    """What a `MemoryCache` holds, by id: copies and tickets, each with the second at which it ends."""
+    """What a `MemoryCache` holds: copies with the second at which each ends, tickets with that of their taking."""
 
     copies: dict[UUID, tuple[StoredSession, float]] = field(default_factory=dict)
     tickets: dict[UUID, tuple[str, float]] = field(default_factory=dict)
@@ -46,21 +47,22 @@ class MemoryCache:
     async def ticket(self, session_id: UUID) -> str:
         """See `SessionCache.ticket`: readers that come at the same time share one."""
         now = self._seconds()
-        ticket, ends = self._kept.tickets.get(session_id, ("", 0.0))
-        if ends <= now:
+        ticket, taken_at = self._kept.tickets.get(session_id, ("", -math.inf))
+        if taken_at + TICKET_LIFETIME_S <= now:
             ticket = uuid7().hex
-            self._kept.tickets[session_id] = ticket, now + TICKET_LIFETIME_S
+            self._kept.tickets[session_id] = ticket, now
         return ticket
 
     async def fill(self, session: StoredSession, *, ticket: str, lifetime: timedelta) -> bool:
         """See `SessionCache.fill`."""
+        known, taken_at = self._kept.tickets.get(session.id, ("", -math.inf))
+        ends = taken_at + lifetime.total_seconds()
         now = self._seconds()
-        taken, ends = self._kept.tickets.get(session.id, ("", 0.0))
-        if taken != ticket or ends <= now:
+        if known != ticket or taken_at + TICKET_LIFETIME_S <= now or ends <= now:
             return False
         del self._kept.tickets[session.id]
         self._kept.copies.pop(session.id, None)
-        self._kept.copies[session.id] = session.copy(), now + lifetime.total_seconds()
+        self._kept.copies[session.id] = session.copy(), ends
         while len(self._kept.copies) > MOST_COPIES:
             del self._kept.copies[next(iter(self._kept.copies))]
         return True

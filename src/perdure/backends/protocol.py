@@ -150,13 +150,16 @@ class SessionCache(Protocol):
     async def ticket(self, session_id: UUID) -> str:
         """A single-use right to `fill` the place of that id, good for a minute; to be taken before the truth is read.
 
-        `drop` voids it, so that a slow reader cannot bring back what has changed since.
+        `drop` voids it, so that a slow reader cannot bring back what has changed since. Readers that come at the same
+        time may share one, and with it the instant at which it was taken.
         """
 
     async def fill(self, session: StoredSession, *, ticket: str, lifetime: timedelta) -> bool:
-        """Keep a copy, whole or with the newest part of its history, for at most `lifetime` by the cache's own clock.
+        """Keep a copy, whole or with the newest part of its history, until `lifetime` after the ticket was taken.
 
-        It replaces an older one. False where the ticket is void.
+        It counts from the ticket, by the cache's own clock, since the copy is as old as that: however slow the reader
+        was, nobody is given anything that had changed longer ago. It replaces an older copy. False where the ticket is
+        void, or older than `lifetime`.
         """
 
     async def drop(self, session_ids: Sequence[UUID]) -> None:
@@ -319,7 +322,7 @@ class SessionBackend(Protocol):
         archived_before: datetime,
         now: datetime,
         limit: int,
-        among: Collection[UUID] | None = None,
+        among: Sequence[UUID] | None = None,
         dry_run: bool = False,
     ) -> Purged:
         """Retention: remove up to `limit` sessions that were archived before that instant, the longest archived first.

@@ -188,7 +188,7 @@ class SqliteBackend:
         archived_before: datetime,
         now: datetime,
         limit: int,
-        among: Collection[UUID] | None = None,
+        among: Sequence[UUID] | None = None,
         dry_run: bool = False,
     ) -> Purged:
         """See `SessionBackend.purge`."""

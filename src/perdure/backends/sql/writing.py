@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid5
@@ -216,7 +216,7 @@ def purge_from(
     archived_before: datetime,
     now: datetime,
     limit: int,
-    among: Collection[UUID] | None,
+    among: Sequence[UUID] | None,
     dry_run: bool,
 ) -> Purged:
     """See `SessionBackend.purge`."""
@@ -233,7 +233,7 @@ def purge_from(
     return Purged(chosen, more=len(rows) > limit)
 
 
-def _archived_among(connection: sqlite3.Connection, ids: Collection[UUID], before: datetime) -> list[Any]:
+def _archived_among(connection: sqlite3.Connection, ids: Sequence[UUID], before: datetime) -> list[Any]:
     """Rows of those of the sessions that were archived before that instant, the longest archived first."""
     found = [row for known in ids for row in fetched(connection, SQL.select_session, {"id": known.bytes})]
     old = [row for row in found if row[ARCHIVED_AT] is not None and row[ARCHIVED_AT] < to_micros(before)]
