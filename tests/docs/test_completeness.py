@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import inspect
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.docs.pages import PROJECT, table_rows
+from tests.docs.pages import PROJECT, run_page, table_rows
 
 from perdure import Settings, errors, hookspecs
 from perdure.settings import PREFIX
+from perdure.store.hooks import HookRelay
 
 
 def code(cell: str) -> str:
@@ -79,6 +81,43 @@ def test_every_hook_has_its_line() -> None:
     for name, arguments in table.items():
         named = [code(argument.split(" ")[0]) for argument in arguments.split(", ")]
         assert named == list(inspect.signature(hooks[name]).parameters)
+
+
+def hook_sections() -> dict[str, str]:
+    """The text below the heading of each hook."""
+    page = (PROJECT / "docs" / "hooks.md").read_text(encoding="utf-8")
+    parts = re.split(r"^### (.+)$", page, flags=re.MULTILINE)
+    return {name: text.partition("\n## ")[0] for name, text in zip(parts[1::2], parts[2::2], strict=True)}
+
+
+def test_every_hook_has_its_section_with_its_exact_signature_and_an_example() -> None:
+    hooks = {name: hook for name, hook in vars(hookspecs).items() if hasattr(hook, "perdure_spec")}
+    sections = hook_sections()
+
+    assert sections.keys() == hooks.keys()
+    for name, section in sections.items():
+        signature, sentence = section.strip().split("\n\n")[0:2]
+        assert code(signature.strip()) == name + str(inspect.signature(hooks[name])).replace("'", "")
+        assert sentence.strip()
+        assert "```python" in section
+
+
+def test_every_hook_but_those_of_two_tiers_is_called_by_its_examples(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    called = set[str]()
+    implementations = HookRelay._implementations
+
+    def noted(relay: HookRelay, hook: str) -> Any:
+        found = implementations(relay, hook)
+        called.update([hook] if found else [])
+        return found
+
+    monkeypatch.setattr(HookRelay, "_implementations", noted)
+
+    run_page(PROJECT / "docs" / "hooks.md", folder=tmp_path)
+
+    assert called == hook_sections().keys() - {"tier_degraded", "tier_recovered"}
 
 
 def test_every_event_that_is_logged_is_documented_with_its_level() -> None:

@@ -142,7 +142,10 @@ class Around:
     def __enter__(self) -> None:
         for implementation in self._implementations:
             try:
-                wanted = implementation.function(*(self._facts[name] for name in implementation.argnames))
+                function: Callable[..., Any] = implementation.function
+                wanted: AbstractContextManager[object] | None = function(
+                    *(self._facts[name] for name in implementation.argnames)
+                )
                 if wanted is not None:
                     wanted.__enter__()
                     self._entered.append((implementation, wanted))
