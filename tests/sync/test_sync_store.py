@@ -41,7 +41,7 @@ def test_every_verb_is_there_with_the_same_parameters_and_waits_by_itself(sync: 
 
     own = {"close", "run"} if sync is SessionStore else set()
     assert here.keys() - own == there.keys() - {"aclose"}
-    for name in here.keys() - own - {"settings", "open", "import_sessions"}:
+    for name in here.keys() - own - {"settings", "plugins", "open", "import_sessions"}:
         assert (
             list(inspect.signature(here[name]).parameters.values())[1:]
             == (list(inspect.signature(there[name]).parameters.values())[1:])
@@ -81,6 +81,7 @@ def test_a_whole_life(store: SessionStore) -> None:
     assert store.get_session(session.id) is None
     assert store.health().ok
     assert not store.settings.sweep_on_open
+    assert store.plugins == []
 
 
 def test_errors_are_those_of_the_verbs(store: SessionStore) -> None:

@@ -2,7 +2,7 @@
 
 from perdure.backends import BackendHealth, SchemaAdmin, default_path
 from perdure.store.maintenance import Progress
-from perdure.store.reports import CleanupReport, ImportReport, RetentionReport, StoreHealth, TrackedQuery
+from perdure.store.reports import ActivePlugin, CleanupReport, ImportReport, RetentionReport, StoreHealth, TrackedQuery
 from perdure.store.schema import schema_of
 from perdure.store.scoped import UserSessions
 from perdure.store.session_store import SessionStore
@@ -10,6 +10,7 @@ from perdure.store.shared import close_session_store, get_session_store
 from perdure.store.tracking import Tracking
 
 __all__ = [
+    "ActivePlugin",
     "BackendHealth",
     "CleanupReport",
     "ImportReport",

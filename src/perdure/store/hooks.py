@@ -17,6 +17,7 @@ from perdure.backends import BackendFactory
 from perdure.errors import PluginError, QueryVetoedError
 from perdure.logs import EventLog
 from perdure.models import QueryRecord
+from perdure.store.reports import ActivePlugin
 
 __all__ = ["Around", "HookRelay"]
 
@@ -43,6 +44,23 @@ class HookRelay:
             self._manager.check_pending()
         except Exception as error:
             raise PluginError(str(error)) from error
+
+    def active(self) -> list[ActivePlugin]:
+        """Every plugin, the first to be called first."""
+        installed = {id(plugin): package.metadata for plugin, package in self._manager.list_plugin_distinfo()}
+        found = []
+        for name, plugin in reversed(self._manager.list_name_plugin()):
+            package = installed.get(id(plugin))
+            hooks = sorted(caller.name for caller in self._manager.get_hookcallers(plugin) or ())
+            found.append(
+                ActivePlugin(
+                    name,
+                    tuple(hooks),
+                    package=None if package is None else package["Name"],
+                    version=None if package is None else package["Version"],
+                )
+            )
+        return found
 
     def register_backends(self) -> dict[str, BackendFactory]:
         """The URL schemes that plugins bring.

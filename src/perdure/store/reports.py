@@ -9,7 +9,7 @@ from uuid import UUID
 
 from perdure.backends import BackendHealth
 
-__all__ = ["CleanupReport", "ImportReport", "RetentionReport", "StoreHealth", "TrackedQuery"]
+__all__ = ["ActivePlugin", "CleanupReport", "ImportReport", "RetentionReport", "StoreHealth", "TrackedQuery"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,3 +78,13 @@ class StoreHealth:
     def ok(self) -> bool:
         """Whether all of them are well."""
         return all(tier.ok for tier in self.tiers.values())
+
+
+@dataclass(frozen=True, slots=True)
+class ActivePlugin:
+    """A plugin that a store calls; `package` and `version` are those it was installed with, if it was."""
+
+    name: str
+    hooks: tuple[str, ...]
+    package: str | None = None
+    version: str | None = None

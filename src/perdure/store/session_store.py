@@ -18,7 +18,7 @@ from perdure.store.arguments import MAX_PAGE, checked_filter, checked_limit, che
 from perdure.store.core import StoreCore
 from perdure.store.hooks import HookRelay
 from perdure.store.maintenance import Maintenance, Progress
-from perdure.store.reports import CleanupReport, ImportReport, RetentionReport, StoreHealth
+from perdure.store.reports import ActivePlugin, CleanupReport, ImportReport, RetentionReport, StoreHealth
 from perdure.store.scoped import UserSessions
 from perdure.store.watching import watched_tier
 from perdure.store.writer import ChangeWriter
@@ -90,6 +90,11 @@ class SessionStore(UserSessions):
     def settings(self) -> Settings:
         """The settings in force."""
         return self._core.settings
+
+    @property
+    def plugins(self) -> list[ActivePlugin]:
+        """The plugins that are called, the first one first."""
+        return self._core.hooks.active()
 
     async def __aenter__(self) -> Self:
         await self._core.backend.open()

@@ -14,7 +14,7 @@ from perdure import store as aio
 from perdure.errors import PerdureError
 from perdure.models import Clock, Session, SessionFilter, utc_now
 from perdure.settings import Settings
-from perdure.store import ImportReport, Progress, Tracking
+from perdure.store import ActivePlugin, ImportReport, Progress, Tracking
 from perdure.sync.loop_thread import LoopThread
 
 __all__ = ["SessionStore", "UserSessions"]
@@ -149,6 +149,11 @@ class SessionStore(UserSessions):
     def settings(self) -> Settings:
         """The settings in force."""
         return self._verbs.settings
+
+    @property
+    def plugins(self) -> list[ActivePlugin]:
+        """The plugins that are called, the first one first."""
+        return self._verbs.plugins
 
     def __enter__(self) -> Self:
         return self
