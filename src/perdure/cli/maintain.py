@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import signal
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from types import FrameType
 from typing import Annotated, Any
 
 import typer
@@ -17,6 +13,7 @@ from perdure import SessionStore
 from perdure.cli.command import Run, command
 from perdure.cli.errors import FAILURE, complain
 from perdure.cli.output import counted, moment, print_json
+from perdure.cli.signals import stopped_by_signals, wait_for
 from perdure.errors import BackendError
 
 __all__ = ["register_maintain"]
@@ -68,7 +65,7 @@ async def maintain(
     SIGINT and SIGTERM end it after the batch under way. Safe in any number of processes at once. With --json each round
     is one line.
     """
-    with _stopped_by_signals() as stopping:
+    with stopped_by_signals() as stopping:
         async with run.open_store(sweeping=False) as store:
             interval_s = store.settings.cleanup_interval.total_seconds()
             if once:
@@ -83,7 +80,7 @@ async def maintain(
                     _tell(run, await _round(run, store, stopping), at=datetime.now(UTC))
                 except BackendError as error:
                     complain(f"{error}; trying again in {interval_s / 60:g} minutes")
-                await _wait(stopping, seconds=interval_s)
+                await wait_for(stopping, seconds=interval_s)
 
 
 async def _round(run: Run, store: SessionStore, stopping: asyncio.Event) -> Round:
@@ -116,33 +113,3 @@ def _tell(run: Run, done: Round, *, at: datetime | None = None) -> None:
         run.out.print(f"{'' if at is None else moment(at) + '  '}{done}", soft_wrap=True)
     for session_id, reason in done.failed.items():
         complain(f"session {session_id}: {reason}")
-
-
-@contextmanager
-def _stopped_by_signals() -> Iterator[asyncio.Event]:
-    """An event that SIGINT and SIGTERM set; the second one of them ends the program the usual way."""
-    loop, stopping = asyncio.get_running_loop(), asyncio.Event()
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-
-    def restore() -> None:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-    def stop(number: int, frame: FrameType | None) -> None:
-        restore()
-        loop.call_soon_threadsafe(stopping.set)
-
-    for number in before:
-        signal.signal(number, stop)
-    try:
-        yield stopping
-    finally:
-        restore()
-
-
-async def _wait(stopping: asyncio.Event, *, seconds: float) -> None:
-    try:
-        async with asyncio.timeout(seconds):
-            await stopping.wait()
-    except TimeoutError:
-        return

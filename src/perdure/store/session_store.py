@@ -7,7 +7,7 @@ from datetime import timedelta
 from types import TracebackType
 from typing import Any, Literal, Self
 
-from perdure.backends import SessionBackend, backend_for
+from perdure.backends import SessionBackend
 from perdure.differences import stored_form
 from perdure.errors import ConfigurationError, InvalidInputError
 from perdure.merging import AbsorbOutcome
@@ -15,18 +15,15 @@ from perdure.models import Clock, Session, SessionFilter, SessionTotals, utc_now
 from perdure.models.names import checked_name
 from perdure.settings import Settings
 from perdure.store.arguments import MAX_PAGE, checked_filter, checked_limit, checked_session
+from perdure.store.backing import ONLY_TIER, backend_of
 from perdure.store.core import StoreCore
 from perdure.store.hooks import HookRelay
 from perdure.store.maintenance import Maintenance, Progress
 from perdure.store.reports import ActivePlugin, CleanupReport, ImportReport, RetentionReport, StoreHealth
 from perdure.store.scoped import UserSessions
-from perdure.store.watching import watched_tier
 from perdure.store.writer import ChangeWriter
 
 __all__ = ["SessionStore"]
-
-TIER = "store"
-"""What the only tier of a store is called."""
 
 IMPORT_BATCH = 100
 MAX_RETENTION_DAYS = 36_525
@@ -65,10 +62,13 @@ class SessionStore(UserSessions):
         settings: Settings | None = None,
         clock: Clock = utc_now,
     ) -> Self:
-        """A store for `url`: `memory://`, `sqlite:///PATH`; without one a SQLite file in the user's data directory.
+        """A store for `url`: `memory://`, `sqlite:///PATH`, `redis://…`, `postgresql://…`; without one a SQLite file in
+        the user's data directory.
 
-        What is not given comes from `settings`, else from `PERDURE_*` in the environment. Nothing happens before the
-        store is entered (`async with`) or awaited (`store = await SessionStore.open()`, to be closed by `aclose`).
+        With an `archive`, `url` is the fast tier of two, and `acknowledge` says which of them must hold a write before
+        the caller hears of success; see `TieredBackend`. What is not given comes from `settings`, else from `PERDURE_*`
+        in the environment. Nothing happens before the store is entered (`async with`) or awaited (`store = await
+        SessionStore.open()`, to be closed by `aclose`).
 
         Raises:
             ConfigurationError: settings, a URL or a plugin that cannot work.
@@ -79,12 +79,7 @@ class SessionStore(UserSessions):
             raise ConfigurationError(f"acknowledge must be 'archive' or 'hot', not {acknowledge!r}")
         given = {"url": url, "archive": archive, "acknowledge": acknowledge}
         settings = settings.model_copy(update={name: value for name, value in given.items() if value is not None})
-        if settings.archive is not None:
-            raise ConfigurationError(
-                "an archive of its own is not supported by this version; one backend keeps active and archived sessions"
-            )
-        backend = backend_for(settings.url, more=hooks.register_backends())
-        return cls(watched_tier(backend, hooks, tier=TIER), settings=settings, hooks=hooks, clock=clock)
+        return cls(backend_of(settings, hooks), settings=settings, hooks=hooks, clock=clock)
 
     @property
     def settings(self) -> Settings:
@@ -167,7 +162,7 @@ class SessionStore(UserSessions):
     async def health(self) -> StoreHealth:
         """How each tier is: whether it answers, how fast, when it was last swept, what is due. Never raises."""
         health = await self._core.backend.health(now=self._core.now())
-        return StoreHealth(dict(health.tiers) or {TIER: health})
+        return StoreHealth(dict(health.tiers) or {ONLY_TIER: health})
 
     async def get_totals(self, wanted: SessionFilter | None = None) -> SessionTotals:
         """What the matching sessions amount to, active and archived, counted where they are kept."""

@@ -79,18 +79,6 @@ class ArchivingPromises:
             [replace(session, archived_at=EXPIRY) for session in sessions], key=lambda session: session.id
         )
 
-    async def test_when_it_is_delivered_it_is_in_the_archive(
-        self, backend: SessionBackend, other: SessionBackend
-    ) -> None:
-        (session,) = await claimed(backend, 1)
-        seen = []
-
-        async def deliver(those: Sequence[StoredSession]) -> None:
-            seen.append((await whole(other, session.id)).archived_at)
-
-        await backend.archive([session], at=EXPIRY, deliver=deliver)
-        assert seen == [EXPIRY]
-
     async def test_archived_sessions_are_due_no_longer(self, backend: SessionBackend) -> None:
         await archived(backend, await claimed(backend, 2))
         assert await claimed_ids(backend, FOREVER) == []

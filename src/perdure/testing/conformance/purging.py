@@ -19,6 +19,7 @@ from perdure.testing.conformance.steps import (
     HOUR,
     MICROSECOND,
     MINUTE,
+    archived,
     created,
     listed,
     numbered,
@@ -89,6 +90,7 @@ class PurgingPromises:
     async def test_what_a_change_archived_is_removed(self, backend: SessionBackend) -> None:
         session = await created(backend)
         await backend.apply(session.id, ChangeMaker().change(at=EXPIRY, archive=True))
+        await archived(backend, [await whole(backend, session.id)], at=EXPIRY + HOUR)
         assert await purged(backend, EXPIRY) == Purged([])
         assert await purged(backend, EXPIRY + MICROSECOND) == Purged([session.id])
 

@@ -192,9 +192,7 @@ class ValkeyCluster:
         masters, replicas = self.nodes[:MASTERS], self.nodes[MASTERS:]
         bounds = [number * SLOTS // MASTERS for number in range(MASTERS + 1)]
         for epoch, server in enumerate(self.nodes, start=1):
-            cluster_command(
-                server, "SET-CONFIG-EPOCH", epoch
-            )  # each its own, or they settle that first
+            cluster_command(server, "SET-CONFIG-EPOCH", epoch)  # each its own, or they settle that first
         for server, (first, end) in zip(masters, pairwise(bounds), strict=True):
             cluster_command(server, "ADDSLOTS", *range(first, end))
         for server in self.nodes[1:]:
@@ -208,16 +206,17 @@ class ValkeyCluster:
         return len(view) == len(self.nodes) and not any(node.in_handshake for node in view)
 
     def _is_ok(self) -> bool:
-        awake = self._awake()
-        views = [{node.port: node.slots for node in view_of(server) if node.slots} for server in awake]
+        awake, masters = self._awake(), self._masters()
         ports = {server.port for server in awake}
+        views = [[node for node in view_of(server) if node.port in ports or node.slots] for server in awake]
+        agreed = {frozenset((node.port, node.slots, node.master_id) for node in view) for view in views}
         return (
-            bool(views)
-            and all(view == views[0] for view in views)
-            and views[0].keys() <= ports
-            and sum(last - first + 1 for slots in views[0].values() for first, last in slots) == SLOTS
+            len(agreed) == 1
+            and {node.port for node in views[0]} == ports
+            and sum(node.slot_count for node in views[0]) == SLOTS
+            and not any(node.failed for view in views for node in view)
             and all(map(_takes_requests, awake))
-            and all(server.port in views[0] or _is_linked(server) for server in awake)
+            and all(_is_linked(server) for server in awake if server not in masters)
         )
 
     def _agreed_on(self, slot: int) -> ValkeyServer | None:
@@ -225,7 +224,7 @@ class ValkeyCluster:
         return self._by_port(ports.pop()) if len(ports) == 1 else None
 
     def _masters(self) -> list[ValkeyServer]:
-        return [self._by_port(node.port) for node in view_of(self._awake()[0]) if node.slots]
+        return [self._by_port(node.port) for server in self._awake()[:1] for node in view_of(server) if node.slots]
 
     def _awake(self) -> list[ValkeyServer]:
         return [server for server in self.nodes if server.running and not server.stopped]

@@ -11,22 +11,28 @@ from typing import IO, Any
 
 __all__ = ["Guard", "children_of"]
 
-# It reads the id of the process that is to die with us, an empty line when there is none any more, and the end of the
-# pipe when we are gone. A process may have been stopped, and is woken to hear its signal; if it does not end by that,
-# it is stopped so that it starts no child unseen, and killed with them.
+# It reads the id of the process that is to die with us, an empty line when there is none any more, folders to remove,
+# and the end of the pipe when we are gone. A process may have been stopped, and is woken to hear its signal; if it does
+# not end by that, it is stopped so that it starts no child unseen, and killed with them.
 _WATCH = """
 children() { cat /proc/"$pid"/task/*/children 2>/dev/null || pgrep -P "$pid"; }
-while read -r line; do pid=$line; done
+first=$1; shift
+while read -r line; do
+  case $line in
+    /*) set -- "$@" "$line" ;;
+    *) pid=$line ;;
+  esac
+done
 if [ -n "$pid" ]; then
-  if [ "$1" != KILL ]; then
-    kill -"$1" "$pid"; kill -CONT "$pid" $(children)
+  if [ "$first" != KILL ]; then
+    kill -"$first" "$pid"; kill -CONT "$pid" $(children)
     for wait in 1 2 3 4 5 6 7 8 9 10; do kill -0 "$pid" && sleep 0.1; done
   fi
   kill -STOP "$pid"
   kill -KILL "$pid" $(children)
 fi
 for attempt in 1 2 3 4 5; do
-  [ -z "$2" ] || rm -rf -- "$2" && break
+  [ $# -eq 0 ] || rm -rf -- "$@" && break
   sleep 0.2
 done
 """
@@ -40,12 +46,12 @@ class Guard:
 
     It sees the end by a pipe, so that SIGKILL is no exception, nor does it matter which thread started the server. It
     lives in a session of its own, where neither Ctrl-C nor the end of a terminal reaches it. `first` is a milder signal
-    to try for a second. `folder` is removed then.
+    to try for a second.
     """
 
-    def __init__(self, *, first: Signals = SIGKILL, folder: Path | None = None) -> None:
+    def __init__(self, *, first: Signals = SIGKILL) -> None:
         self._process = subprocess.Popen(
-            ["/bin/sh", "-c", _WATCH, "guard", first.name.removeprefix("SIG"), "" if folder is None else str(folder)],
+            ["/bin/sh", "-c", _WATCH, "guard", first.name.removeprefix("SIG")],
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
@@ -74,12 +80,19 @@ class Guard:
             **who,
         )
 
+    def remove_at_the_end(self, folder: Path) -> None:
+        """A folder, absolute, that is not to outlive us."""
+        line = os.fsencode(folder)
+        if not folder.is_absolute() or b"\n" in line:
+            raise ValueError(f"not a folder that can be told apart from others: {folder!r}")
+        os.write(self._pipe.fileno(), line + b"\n")
+
     def forget(self) -> None:
         """The server is gone: its id may soon be another process's."""
         os.write(self._pipe.fileno(), b"\n")
 
     def close(self) -> None:
-        """End the guard; what it still knows dies."""
+        """End the guard; what it still knows dies, and the folders are removed."""
         self._pipe.close()
         self._process.wait()
 

@@ -87,7 +87,7 @@ class PostgresServer(LocalServer):
             "dynamic_shared_memory_type": "mmap",  # in its folder, so that SIGKILL leaves nothing behind elsewhere
             **(config or {}),
         }
-        self._copied: tempfile.TemporaryDirectory[str] | None = None
+        self._copied: Path | None = None
 
     @property
     def data(self) -> Path:
@@ -112,7 +112,7 @@ class PostgresServer(LocalServer):
         """Run statements one by one, each its own transaction; the rows of the last. About 10 ms for the connection."""
 
         async def run() -> list[tuple[Any, ...]]:
-            connection = await asyncpg.connect(self.url_of(database))
+            connection = await asyncpg.connect(self.url_of(database), ssl=False)
             try:
                 rows: list[Any] = []
                 for statement in statements:
@@ -143,12 +143,8 @@ class PostgresServer(LocalServer):
 
     def close(self) -> None:
         """Let it end, and remove the folder if that is its own; repeatable."""
-        try:
-            super().close()
-        finally:
-            if self._copied is not None:
-                self._copied.cleanup()
-                self._copied = None
+        super().close()
+        self._copied = None
 
     # -------------------------------------------------------------------------------------------------
 
@@ -162,9 +158,7 @@ class PostgresServer(LocalServer):
         if self._who:
             for folder in (unfinished, *([self.folder] if self._is_temporary else [])):
                 os.chown(folder, self._who["user"], self._who["group"])
-        options = ["--username", USER, "--auth", "trust", "--encoding", "UTF8", "--locale", "C"]
-        if self._is_temporary:
-            options.append("--no-sync")
+        options = ["--username", USER, "--auth", "trust", "--encoding", "UTF8", "--locale", "C", "--no-sync"]
         ran = subprocess.run(
             [self._program(self.binaries.initdb), "-D", self._as_seen_by_it(unfinished), *options],
             cwd=unfinished,
@@ -172,6 +166,7 @@ class PostgresServer(LocalServer):
             stdin=subprocess.DEVNULL,
             capture_output=True,
             check=False,
+            start_new_session=True,  # Ctrl-C is for us to judge
             **self._who,
         )
         if ran.returncode != 0:
@@ -228,8 +223,11 @@ class PostgresServer(LocalServer):
         if self._copied is None:
             if _can_run([program, "--version"], self._who):
                 return program
-            self._copied = _copy_for_all(program.parent.parent)
-        return Path(self._copied.name) / "bin" / program.name
+            assert self._guard is not None
+            place = Path(tempfile.mkdtemp(prefix="perdure-postgres-programs-"))
+            self._guard.remove_at_the_end(place)
+            self._copied = _copy_for_all(program.parent.parent, place)
+        return self._copied / "bin" / program.name
 
 
 def _can_run(command: Sequence[str | os.PathLike[str]], who: Mapping[str, Any]) -> bool:
@@ -240,13 +238,16 @@ def _can_run(command: Sequence[str | os.PathLike[str]], who: Mapping[str, Any]) 
     return True
 
 
-def _copy_for_all(installed: Path) -> tempfile.TemporaryDirectory[str]:
+def _copy_for_all(installed: Path, place: Path) -> Path:
     """What a Postgres needs to run, where everybody may go: links to the same files, copies on another file system."""
-    made = tempfile.TemporaryDirectory(prefix="perdure-postgres-programs-")
-    Path(made.name).chmod(0o755)
+    package = installed.parent.name
+    copied, libraries = place / package / installed.name, f"{package}.libs"  # wheels have these beside the package
     for part in ("bin", "lib", "share"):
-        shutil.copytree(installed / part, Path(made.name) / part, symlinks=True, copy_function=_link_or_copy)
-    return made
+        shutil.copytree(installed / part, copied / part, copy_function=_link_or_copy)
+    if (installed.parent.with_name(libraries)).is_dir():
+        shutil.copytree(installed.parent.with_name(libraries), place / libraries, copy_function=_link_or_copy)
+    place.chmod(0o755)
+    return copied
 
 
 def _link_or_copy(source: str, target: str) -> None:

@@ -32,7 +32,8 @@ class LocalServer(ABC):
     """What all servers of this package can do. Not safe for use by several threads at once.
 
     It listens on 127.0.0.1 only. Its data stay where they are, and its port the same, from the first start to `close`;
-    a folder of its own is removed then, a given one is kept. It never outlives this process, even if that is killed.
+    a folder of its own is removed then. A given one is kept, and remembers the port for the next one to start there.
+    It never outlives this process, even if that is killed.
     """
 
     kind: ClassVar[str]
@@ -49,6 +50,7 @@ class LocalServer(ABC):
         self._guard: Guard | None = None
         self._process: subprocess.Popen[bytes] | None = None
         self._stopped = False
+        self._has_been_up = False
 
     # Facts -------------------------------------------------------------------------------------------
 
@@ -103,7 +105,11 @@ class LocalServer(ABC):
             self._folder = Path(tempfile.mkdtemp(prefix=f"perdure-{self.kind}-"))
         self._folder.mkdir(parents=True, exist_ok=True)
         if self._guard is None:
-            self._guard = Guard(first=self._abort_signal, folder=self._folder if self._is_temporary else None)
+            self._guard = Guard(first=self._abort_signal)
+            if self._is_temporary:
+                self._guard.remove_at_the_end(self._folder)
+        if self._port is None and self._port_file.exists():
+            self._port = int(self._port_file.read_text())
         self._prepare()
         self._start_until(time.monotonic() + START_SECONDS)
         return self
@@ -203,7 +209,8 @@ class LocalServer(ABC):
 
     def _may_start_later(self, said: str) -> bool:
         """Whether what it said at its end is a reason that passes by itself."""
-        return _PORT_TAKEN in said
+        chosen_by_us = self._given_port is None or self._has_been_up
+        return chosen_by_us and _PORT_TAKEN in said
 
     # -------------------------------------------------------------------------------------------------
 
@@ -213,14 +220,21 @@ class LocalServer(ABC):
             said_before = self.log_path.stat().st_size if self.log_path.exists() else 0
             self._launch(port)
             if self._answers_by(deadline, port):
-                self._port = port
+                self._port, self._has_been_up = port, True
+                self._port_file.write_text(f"{port}\n")
                 return
             said = self.log_path.read_bytes()[said_before:].decode(errors="replace")
             ended = not self.running
             self._end_now()
             if not ended or not self._may_start_later(said) or time.monotonic() > deadline:
-                raise ServerError(f"{self.kind} did not start on port {port}; it said:\n{said[-4000:]}")
+                raise ServerError(f"{self.kind} did not start on port {port}; it said:\n{said[-2000:]}")
+            if not self._has_been_up:
+                self._port = self._given_port  # a remembered one is taken: another will do
             time.sleep(POLL_SECONDS)
+
+    @property
+    def _port_file(self) -> Path:
+        return self.folder / "port"
 
     def _launch(self, port: int) -> None:
         assert self._guard is not None
