@@ -123,6 +123,7 @@ class TieredBackend:
         began = time.perf_counter()
         hot, archive = await asyncio.gather(self._hot.health(now=now), self._archive.health(now=now))
         truth = hot if self._hot_first else archive
+        swept = (hot, archive) if self._hot_first else (archive,)
         warnings = [
             f"{role}: {warning}" for role, tier in (("hot", hot), ("archive", archive)) for warning in tier.warnings
         ]
@@ -133,7 +134,8 @@ class TieredBackend:
             ok=hot.ok and archive.ok,
             latency_ms=(time.perf_counter() - began) * 1000,
             last_swept_at=truth.last_swept_at,
-            due=hot.due + archive.due if self._hot_first else archive.due,
+            due=sum(tier.due for tier in swept),
+            due_since=min((tier.due_since for tier in swept if tier.due_since is not None), default=None),
             details={"acknowledge": self.acknowledge},
             error="; ".join(f"{tier.backend}: {tier.error}" for tier in (hot, archive) if tier.error) or None,
             warnings=tuple(warnings),

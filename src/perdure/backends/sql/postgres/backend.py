@@ -119,7 +119,14 @@ class PostgresBackend:
         details = {**facts.details, "connections_held": self._for_changes.held + self._connections.held}
         latency = _since(began)
         return BackendHealth(
-            self.name, True, latency, facts.last_swept_at, facts.due, details, warnings=facts.warnings
+            self.name,
+            ok=True,
+            latency_ms=latency,
+            last_swept_at=facts.last_swept_at,
+            due=facts.due,
+            due_since=facts.due_since,
+            details=details,
+            warnings=facts.warnings,
         )
 
     async def create(self, session: StoredSession, *, fresh: bool = False) -> None:
