@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import inspect
 import re
 from pathlib import Path
@@ -120,13 +121,26 @@ def test_every_hook_but_those_of_two_tiers_is_called_by_its_examples(
     assert called == hook_sections().keys() - {"tier_degraded", "tier_recovered"}
 
 
-def test_every_event_that_is_logged_is_documented_with_its_level() -> None:
-    logs = re.compile(r"\blog\.(info|warning|error)\(\s*\"([a-z_.]+)\"")
-    logged = {
-        (event, level)
-        for module in (PROJECT / "src" / "perdure").rglob("*.py")
-        for level, event in logs.findall(module.read_text(encoding="utf-8"))
-    }
+def logged_events() -> dict[str, tuple[str, set[str]]]:
+    """Level and fields of every event that some module logs."""
+    found: dict[str, tuple[str, set[str]]] = {}
+    for module in (PROJECT / "src" / "perdure").rglob("*.py"):
+        for call in ast.walk(ast.parse(module.read_text(encoding="utf-8"))):
+            match call:
+                case ast.Call(
+                    func=ast.Attribute(value=ast.Name(id="log"), attr="info" | "warning" | "error" as level),
+                    args=[ast.Constant(value=str(event))],
+                    keywords=fields,
+                ):
+                    found[event] = level, found.get(event, ("", set()))[1] | {str(field.arg) for field in fields}
+    return found
+
+
+def test_every_event_that_is_logged_is_documented_with_its_level_and_fields() -> None:
     rows = table_rows("embedded.md", heading="## What it logs")
-    assert {(code(event), level) for event, level, _, _ in rows} == logged
-    assert logged
+    documented = {
+        code(event): (level, {code(field) for field in fields.split(", ")} - {"–"}) for event, level, fields, _ in rows
+    }
+
+    assert documented == logged_events()
+    assert documented

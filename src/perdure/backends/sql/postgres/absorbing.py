@@ -146,7 +146,9 @@ async def store_all(
     return await connection.fetch(sql.store_sessions, facts, wanted, *contents.columns())
 
 
-async def _merge_all(connection: Connection, sql: Statements, sessions: Sequence[StoredSession]) -> dict[UUID, Absorbed]:
+async def _merge_all(
+    connection: Connection, sql: Statements, sessions: Sequence[StoredSession]
+) -> dict[UUID, Absorbed]:
     """Merge copies into those that are there, under the lock of their rows."""
     ids = [session.id for session in sessions]
     await connection.execute(STALLED)
@@ -183,7 +185,9 @@ async def _rewrite(
             gone.add_entries(session_id, {section: missing})
         for section, entries in after.sections.items():
             known = before.sections[section]
-            put.add_entries(session_id, {section: {key: text for key, text in entries.items() if known.get(key) != text}})
+            put.add_entries(
+                session_id, {section: {key: text for key, text in entries.items() if known.get(key) != text}}
+            )
         assert after.queries[: len(before.queries)] == before.queries, "a merge keeps the history that is there"
         put.add_queries(session_id, after.queries[len(before.queries) :], first=len(before.queries) + 1)
     facts = as_json([facts_record(after) for _, after in pairs])

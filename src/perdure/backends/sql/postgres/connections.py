@@ -8,7 +8,13 @@ from contextlib import suppress
 from typing import Any, TypeAlias, TypeVar
 
 import asyncpg
-from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_attempt, stop_after_delay, wait_random_exponential
+from tenacity import (
+    AsyncRetrying,
+    retry_if_exception_type,
+    stop_after_attempt,
+    stop_after_delay,
+    wait_random_exponential,
+)
 
 from perdure.backends.sql.postgres.address import Address
 from perdure.backends.sql.postgres.meanings import DRIVER_ERRORS, NAME, is_for_now, is_lost, is_too_early, mapped

@@ -143,13 +143,20 @@ def _by_query_type(schema: str, matching: Subquery, queries: Any) -> Select[Any]
     error, kind = text("looked.facts ->> 'error'"), text("looked.facts ->> 'query_type'")
     unreadable = text("looked.facts IS NULL")
     took = cast(
-        case((text("json_typeof(looked.facts -> 'execution_time_ms') = 'number'"), text("looked.facts ->> 'execution_time_ms'"))),
+        case(
+            (
+                text("json_typeof(looked.facts -> 'execution_time_ms') = 'number'"),
+                text("looked.facts ->> 'execution_time_ms'"),
+            )
+        ),
         Float(53),
     )
     named = func.coalesce(kind, text(f"'{UNREADABLE}'"))
     wrong = func.count(case((unreadable, text("'unreadable'")), else_=error))
     return (
-        select(named, func.count(), wrong, func.count(took), func.coalesce(func.sum(took), literal_column("0.0::float8")))
+        select(
+            named, func.count(), wrong, func.count(took), func.coalesce(func.sum(took), literal_column("0.0::float8"))
+        )
         .select_from(looked)
         .group_by(text("1"))
     )

@@ -96,7 +96,9 @@ class Statements:
         self.select_archived_among = Statement.of(self._archived(among=ids))
 
         ticket = insert(tables["session_tickets"]).values(
-            session_id=_param("session_id", Uuid), ticket=_param("ticket", Text), taken_at=_param("taken_at", BigInteger)
+            session_id=_param("session_id", Uuid),
+            ticket=_param("ticket", Text),
+            taken_at=_param("taken_at", BigInteger),
         )
         kept = tables["session_tickets"].c.ticket
         self.put_ticket = Statement.of(

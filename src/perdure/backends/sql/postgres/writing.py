@@ -114,5 +114,7 @@ async def purge_from(
 
 async def start_sweep_in(connection: Connection, sql: Statements, *, now: datetime, interval: timedelta) -> bool:
     """See `SessionBackend.start_sweep`."""
-    arguments = sql.start_sweep.arguments(name=SWEEP, now=to_micros(now), interval=interval // timedelta(microseconds=1))
+    arguments = sql.start_sweep.arguments(
+        name=SWEEP, now=to_micros(now), interval=interval // timedelta(microseconds=1)
+    )
     return await connection.fetchval(sql.start_sweep.text, *arguments) is not None
