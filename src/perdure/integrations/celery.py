@@ -101,8 +101,9 @@ def register(app: Celery, *, open_store: Callable[[], SessionStore] | None = Non
         ConfigurationError: settings in the environment that cannot work.
     """
     stores = _StoreOfProcess(_open_quietly if open_store is None else open_store)
-    signals.worker_process_shutdown.connect(stores.close)  # a child of the prefork pool
-    signals.worker_shutdown.connect(stores.close)  # the worker itself: solo and threads
+    own = f"perdure.{id(stores):x}"  # older Celery takes the same method of two apps for one
+    signals.worker_process_shutdown.connect(stores.close, dispatch_uid=own)  # a child of the prefork pool
+    signals.worker_shutdown.connect(stores.close, dispatch_uid=own)  # the worker itself: solo and threads
 
     def task(work: Callable[..., Report]) -> Task[..., Report]:
         def run(**given: Any) -> Report:
