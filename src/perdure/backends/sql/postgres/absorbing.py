@@ -99,9 +99,9 @@ class _Absorbing:
         """The outcome of each session that was stored, or needs not be; None of one that is to be merged."""
 
         async def work(connection: Connection) -> list[Any]:
-            return await store_all(connection, self._sql, bundles, self._tickets)
+            return await store_all(connection, self._sql, bundles, self._tickets, absorbing=True)
 
-        rows = await self._connections.perform(work, timeout_s=self._timeout_s, repeatable=self._tickets is None)
+        rows = await self._connections.run(work, timeout_s=self._timeout_s, repeatable=self._tickets is None)
         incoming = {bundle.session.id: bundle.session for bundle in bundles}
         found: dict[UUID, Any] = {}
         for key, outcome, version, head, archived in rows:
@@ -130,7 +130,7 @@ class _Absorbing:
             async with connection.transaction():
                 return await _merge_all(connection, self._sql, [bundle.session for bundle in bundles])
 
-        return await self._connections.perform(work, timeout_s=self._timeout_s, repeatable=True)
+        return await self._connections.run(work, timeout_s=self._timeout_s, repeatable=True)
 
 
 def _failed(bundle: Bundle, error: PerdureError) -> dict[UUID, Any]:
@@ -138,12 +138,12 @@ def _failed(bundle: Bundle, error: PerdureError) -> dict[UUID, Any]:
 
 
 async def store_all(
-    connection: Connection, sql: Statements, bundles: Sequence[Bundle], tickets: Tickets = None
+    connection: Connection, sql: Statements, bundles: Sequence[Bundle], tickets: Tickets = None, *, absorbing: bool
 ) -> list[Any]:
     """Rows of `store_sessions`: id, what became of it, and version, head and archived flag of a copy in its way."""
     facts, contents = packed(bundles)
     wanted = None if tickets is None else as_json({str(known): ticket for known, ticket in tickets.items()})
-    return await connection.fetch(sql.store_sessions, facts, wanted, *contents.columns())
+    return await connection.fetch(sql.store_sessions, facts, wanted, absorbing, *contents.columns())
 
 
 async def _merge_all(

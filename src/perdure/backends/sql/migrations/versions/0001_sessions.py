@@ -15,6 +15,10 @@ NAMES = sa.Text().with_variant(JSONB(), "postgresql")
 WORD = sa.Text().with_variant(sa.Text(collation="C"), "postgresql")
 
 
+def of_a_session() -> sa.ForeignKeyConstraint:
+    return sa.ForeignKeyConstraint(["session_id"], ["sessions.id"], ondelete="CASCADE").ddl_if(dialect="sqlite")
+
+
 def upgrade() -> None:
     op.create_table(
         "sessions",
@@ -56,18 +60,20 @@ def upgrade() -> None:
         op.create_index(name, "sessions", [column, "id"], sqlite_where=where, postgresql_where=where)
     op.create_table(
         "session_entries",
-        sa.Column("session_id", KEY, sa.ForeignKey("sessions.id", ondelete="CASCADE"), primary_key=True),
+        sa.Column("session_id", KEY, primary_key=True),
         sa.Column("section", WORD, primary_key=True),
         sa.Column("key", WORD, primary_key=True),
         sa.Column("value", sa.Text, nullable=False),
+        of_a_session(),
         sqlite_strict=True,
         sqlite_with_rowid=False,
     )
     op.create_table(
         "session_queries",
-        sa.Column("session_id", KEY, sa.ForeignKey("sessions.id", ondelete="CASCADE"), primary_key=True),
+        sa.Column("session_id", KEY, primary_key=True),
         sa.Column("position", NUMBER, primary_key=True),
         sa.Column("body", sa.Text, nullable=False),
+        of_a_session(),
         sqlite_strict=True,
         sqlite_with_rowid=False,
     )
