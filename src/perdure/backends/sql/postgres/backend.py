@@ -118,7 +118,16 @@ class PostgresBackend:
             return BackendHealth(self.name, ok=False, latency_ms=_since(began), error=str(error))
         details = {**facts.details, "connections_held": self._for_changes.held + self._connections.held}
         latency = _since(began)
-        return BackendHealth(self.name, True, latency, facts.last_swept_at, facts.due, details, warnings=facts.warnings)
+        return BackendHealth(
+            self.name,
+            ok=True,
+            latency_ms=latency,
+            last_swept_at=facts.last_swept_at,
+            due=facts.due,
+            due_since=facts.due_since,
+            details=details,
+            warnings=facts.warnings,
+        )
 
     async def create(self, session: StoredSession, *, fresh: bool = False) -> None:
         """See `SessionBackend.create`."""
