@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 import pytest
+from tests.backends.tiered.real.load import ROUNDS
 
 from perdure.backends import MemoryBackend, MemoryData, SessionBackend
 from perdure.backends.redis.backend import RedisBackend
@@ -13,6 +14,8 @@ from perdure.backends.sql.postgres import PostgresBackend
 from perdure.backends.sql.sqlite import SqliteBackend
 from perdure.backends.tiered import TieredBackend
 from perdure.testing import BackendConformance, OpenBackend
+
+with_time = pytest.mark.skipif(ROUNDS == 1, reason="`nox -s soak` runs these pairs: both tiers are in others as well")
 
 
 class OnRedisOverSqlite(BackendConformance):
@@ -29,11 +32,13 @@ class OnRedisOverSqlite(BackendConformance):
         return open_backend
 
 
+@with_time
 @pytest.mark.xdist_group("redis over sqlite, archive")
 class TestRedisOverSqliteAcknowledgingInTheArchive(OnRedisOverSqlite):
     acknowledge = "archive"
 
 
+@with_time
 @pytest.mark.xdist_group("redis over sqlite, hot")
 class TestRedisOverSqliteAcknowledgingInHot(OnRedisOverSqlite):
     acknowledge = "hot"
@@ -79,11 +84,13 @@ class OnMemoryOverPostgres(BackendConformance):
         return open_backend
 
 
+@with_time
 @pytest.mark.xdist_group("memory over postgres, archive")
 class TestMemoryOverPostgresAcknowledgingInTheArchive(OnMemoryOverPostgres):
     acknowledge = "archive"
 
 
+@with_time
 @pytest.mark.xdist_group("memory over postgres, hot")
 class TestMemoryOverPostgresAcknowledgingInHot(OnMemoryOverPostgres):
     acknowledge = "hot"
