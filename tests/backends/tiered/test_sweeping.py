@@ -28,7 +28,7 @@ from tests.backends.tiered.test_hot import (
 )
 
 from perdure.backends import Archived, ArchiveOutcome, Copy, Tombstone
-from perdure.backends.tiered import sweeping
+from perdure.backends.tiered import TierTimes, sweeping
 from perdure.changes import Applied
 from perdure.errors import BackendUnavailableError, SessionExistsError, StorageFullError
 from perdure.merging import AbsorbOutcome
@@ -106,7 +106,7 @@ async def test_the_time_that_a_delivery_takes_is_not_the_archives() -> None:
             await asyncio.sleep(0)
 
     for where in ("hot", "archive"):
-        pair = await opened("hot", times=replace(IMPATIENT, hot_timeout=MINUTE))
+        pair = await opened("hot", times=replace(IMPATIENT, hot_timeout=TierTimes().hot_timeout))
         session = stored_session()
         await (pair.hot if where == "hot" else pair.archive).create(session)
         claimed = await pair.tiers.claim_expired(now=EXPIRY, lease=MINUTE, limit=9, max_bytes=2**40)

@@ -162,7 +162,7 @@ class HotSweep:
             outcomes = await asyncio.gather(*(evict(hot, session) for session in sessions))
             lost = [outcome for outcome in outcomes if isinstance(outcome, BackendUnavailableError)]
             if len(lost) == len(outcomes):
-                raise lost[0]  # which the tier has to know
+                raise lost[0]  # not one of them was answered, which the tier has to know
             return outcomes
 
         if not sessions:
