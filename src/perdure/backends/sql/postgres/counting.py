@@ -125,7 +125,7 @@ def _matching(labels: Any, names: tuple[str, ...], archived: bool | None) -> Sub
         same = [other.c[column] == first.c[column] for column in ("archived", "created_at", "session_id")]
         found = found.where(exists().where(other.c.label == bindparam(name, type_=Text), *same))
     if "without" in names:
-        ids = func.unnest(bindparam("without", type_=ARRAY(Text))).table_valued("id", name="w")
+        ids = func.unnest(bindparam("without", type_=ARRAY(Text))).table_valued("id", name="w").render_derived()
         found = found.where(~exists().where(cast(ids.c.id, Uuid) == first.c.session_id))
     return found.subquery("matching")
 
