@@ -92,8 +92,6 @@ class GroupCommit:
                 _ = self._connections.start(self._drain())
             else:
                 self._busy = False
-        if outcome is None:
-            return await self.apply(session_id, change)
         if isinstance(outcome, Applied):
             return outcome
         raise outcome
@@ -156,8 +154,8 @@ class GroupCommit:
             else:
                 waiting.tell(outcome)
 
-    async def _send(self, batch: Sequence[_Waiting]) -> Sequence[Applied | PerdureError | None]:
-        async def work(connection: Connection) -> Sequence[Applied | PerdureError | None]:
+    async def _send(self, batch: Sequence[_Waiting]) -> list[Applied | PerdureError]:
+        async def work(connection: Connection) -> list[Applied | PerdureError]:
             try:
                 return await apply_all(connection, self._sql, [(each.session_id, each.change) for each in batch])
             except BaseException as error:
