@@ -18,7 +18,7 @@ MAX_WORKERS = "8"  # each worker may start servers of its own
 @nox.session
 def tests(session: nox.Session) -> None:
     """Run the tests in parallel and demand the coverage; with arguments, run pytest with just those."""
-    install(session, "test")
+    install(session, "test", "mcp")
     if session.posargs:
         session.run("pytest", *session.posargs)
         return
@@ -33,7 +33,7 @@ def tests(session: nox.Session) -> None:
 @nox.session
 def lint(session: nox.Session) -> None:
     """Check style, types, who imports whom, and that the oldest dependencies tested are those promised."""
-    install(session, "lint", "test")
+    install(session, "lint", "test", "mcp")
     check_oldest(session)
     session.run("ruff", "check")
     session.run("ruff", "format", "--check")

@@ -14,6 +14,7 @@ from perdure.cli.doctor import register_doctor
 from perdure.cli.errors import OneLineGroup
 from perdure.cli.maintain import register_maintain
 from perdure.cli.output import print_json
+from perdure.cli.serve import serve
 from perdure.cli.sessions import sessions
 from perdure.cli.transfer import register_transfer
 
@@ -34,6 +35,7 @@ register_transfer(app)
 register_maintain(app)
 register_doctor(app)
 app.add_typer(database, name="db")
+app.add_typer(serve, name="serve")
 
 
 @app.callback(invoke_without_command=True)
