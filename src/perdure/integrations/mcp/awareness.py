@@ -111,5 +111,5 @@ def _beginning(result: ToolResult, length: int) -> str:
 
 
 def _kind(block: Any) -> str:
-    media = getattr(block, "mimeType", None) or getattr(block, "mime_type", None)
+    media = getattr(block, "mime_type" if hasattr(block, "mime_type") else "mimeType", None)  # mcp 2.x and 1.x
     return f"[{block.type}{f' {media}' if media else ''}]"

@@ -20,6 +20,7 @@ from perdure.integrations.mcp.installing import InstalledSessions
 from perdure.integrations.mcp.providers.closes import packaged
 from perdure.integrations.mcp.providers.protocol import Kind, Quote, QuoteError, QuoteProvider, QuoteRequest
 from perdure.integrations.mcp.recording import TrackedCall, current_call, mark_cache_hit
+from perdure.integrations.mcp.schemas import answer_schema
 
 __all__ = ["QuoteAnswer", "install_quotes"]
 
@@ -81,7 +82,7 @@ def install_quotes(
         coin = symbol.strip()
         return await coins.answer(QuoteRequest("coin", coin, market=exchange.strip(), pair=_pair(coin, pair)))
 
-    names, schema = sessions.names, QuoteAnswer.model_json_schema(mode="serialization")
+    names, schema = sessions.names, answer_schema(QuoteAnswer)
     for name, verb in ((names.by_symbol, search_by_symbol), (names.by_coin, search_by_coin)):
         mcp.add_tool(Tool.from_function(verb, name=name, annotations=LOOKS_UP, output_schema=schema))
 

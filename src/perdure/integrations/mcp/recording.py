@@ -82,7 +82,7 @@ class Recorder:
         try:
             async with query:
                 result = await work()
-                outcome = describe(result)
+                outcome = _described(describe, result)
                 query.error = outcome.error
                 query.result_summary = cut(outcome.summary, self.summary_length)
         finally:
@@ -110,6 +110,14 @@ class Recorder:
         log.warning("mcp.call_not_bound", extra={"tool": tool, "error": type(error).__name__})
         reason = _reason(error, self.names)
         return {"bound_by": str(BoundBy.CONVERSATION), "warning": f"The call was not recorded: {reason}"}
+
+
+def _described(describe: Callable[[T], Outcome], result: T) -> Outcome:
+    try:
+        return describe(result)
+    except Exception as error:  # noqa: BLE001 (describing a result must not lose it)
+        log.error("mcp.result_not_described", extra={"error": type(error).__name__})
+        return Outcome()
 
 
 def _reason(error: Exception, names: ToolNames) -> str:

@@ -30,6 +30,7 @@ from perdure.integrations.mcp.callers import Caller, current_caller
 from perdure.integrations.mcp.errors import explain
 from perdure.integrations.mcp.names import ToolNames
 from perdure.integrations.mcp.principals import PrincipalOf
+from perdure.integrations.mcp.schemas import answer_schema
 from perdure.integrations.mcp.statistics import SessionStatistics, statistics_of
 from perdure.integrations.mcp.tracking import SESSION_TOOL
 
@@ -71,12 +72,11 @@ class SessionTools:
         answer: type[BaseModel],
         annotations: dict[str, Any],
     ) -> None:
-        schema = answer.model_json_schema(mode="serialization")
         tool = Tool.from_function(
             verb,
             name=name,
             annotations=ToolAnnotations(**annotations),
-            output_schema=schema,
+            output_schema=answer_schema(answer),
             meta=SESSION_TOOL,
         )
         provider.add_tool(tool)

@@ -5,6 +5,7 @@ A tool gets an optional argument `session_id`, which is taken away again before 
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterable, Sequence
 from fnmatch import fnmatchcase
 from typing import Any, TypeAlias
@@ -28,6 +29,10 @@ SESSION_TOOL = {META_KEY: {"session_tool": True}}
 """The `meta` by which the tools of this integration are told from others, across mounts and proxies too."""
 
 
+KNOWN = 1_000
+"""Tools whose session-aware forms are kept."""
+
+
 class SessionTracking(Transform):
     """Gives out session-aware tools in place of those of the server."""
 
@@ -35,6 +40,7 @@ class SessionTracking(Transform):
         self._awareness = awareness
         self._tracked = _chosen(track)
         self._tasks = SessionAwareTask.maker(awareness)
+        self._known: dict[int, tuple[Tool, dict[str, Any], Tool]] = {}
 
     async def list_tools(self, tools: Sequence[Tool]) -> Sequence[Tool]:
         """The tools as clients see them."""
@@ -46,9 +52,20 @@ class SessionTracking(Transform):
         return None if tool is None else self._aware(tool)
 
     def _aware(self, tool: Tool) -> Tool:
-        if has_session_argument(tool.parameters) or _is_session_tool(tool):
-            return tool
-        if not self._tracked(tool.name):
+        """The session-aware form of a tool; the same one again while a function tool stays as it is."""
+        if not isinstance(tool, FunctionTool):  # mounted and proxied ones are made anew for each listing
+            return self._made(tool)
+        known = self._known.get(id(tool))
+        if known is not None and known[0] is tool and known[1] == tool.__dict__:
+            return known[2]
+        made = self._made(tool)
+        if len(self._known) >= KNOWN:
+            self._known.clear()
+        self._known[id(tool)] = tool, dict(tool.__dict__), made
+        return made
+
+    def _made(self, tool: Tool) -> Tool:
+        if has_session_argument(tool.parameters) or _is_session_tool(tool) or not self._tracked(tool.name):
             return tool
         if isinstance(tool, FunctionTool) and tool.task_config.supports_tasks():
             return self._tasks(tool)
@@ -67,7 +84,8 @@ class SessionAwareTool(Tool):
         """The session-aware form of `inner`."""
         fields = {name: getattr(inner, name) for name in Tool.model_fields}
         fields["parameters"] = with_session_argument(inner.parameters)
-        made = cls.model_construct(**fields)
+        # Copied, not constructed: mounted tools are made anew for each listing, and constructing costs five times that.
+        made = _blank(cls).model_copy(update=fields)
         made._inner = inner
         made._awareness = awareness
         return made
@@ -104,6 +122,11 @@ class SessionAwareMount(SessionAwareTool, FastMCPProviderTool):
         assert isinstance(inner, FastMCPProviderTool)
         made._server, made._original_name = inner._server, inner._original_name
         return made
+
+
+@functools.cache
+def _blank(kind: type[SessionAwareTool]) -> SessionAwareTool:
+    return kind.model_construct(name="", parameters={})
 
 
 def _parted(arguments: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
