@@ -15,7 +15,8 @@ from perdure.backends import MemoryBackend, SessionBackend
 from perdure.integrations.mcp import InstalledSessions, install, mark_cache_hit
 from perdure.testing import FaultyBackend, ManualClock
 
-MAJOR = int(version("fastmcp").partition(".")[0])
+VERSION = tuple(int(part) for part in version("fastmcp").split(".")[:2])
+MAJOR = VERSION[0]
 
 QUIET: dict[str, Any] = {"sweep_on_open": False, "sweep_in_background": False}
 
