@@ -78,7 +78,7 @@ class TrackedQueryInfo(BaseModel):
             query_type=query.query_type,
             parameters=query.parameters,
             result_summary=query.result_summary,
-            execution_time_ms=query.execution_time_ms,
+            execution_time_ms=None if query.execution_time_ms is None else round(query.execution_time_ms, 3),
             cache_hit=query.cache_hit,
             error=query.error,
         )
@@ -120,7 +120,7 @@ class SessionInfo(BaseModel):
             created_at=session.created_at,
             last_accessed_at=session.last_accessed_at,
             expires_at=session.expires_at,
-            seconds_remaining=session.time_remaining.total_seconds(),
+            seconds_remaining=round(session.time_remaining.total_seconds(), 3),
             archived_at=session.archived_at,
             total_queries=history.total_queries,
             cache_hits=history.cache_hits,
@@ -184,7 +184,7 @@ class ExtendedSession(BaseModel):
             session_id=session.id,
             status=_status(archived=session.is_archived, expired=session.is_expired),
             expires_at=session.expires_at,
-            seconds_remaining=session.time_remaining.total_seconds(),
+            seconds_remaining=round(session.time_remaining.total_seconds(), 3),
             total_queries=session.state.history.total_queries,
         )
 

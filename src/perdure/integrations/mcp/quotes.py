@@ -115,7 +115,10 @@ class QuoteDesk:
         age = max(0, (self.clock().astimezone(UTC).date() - _last_day(quote.as_of)).days)
         answer = QuoteAnswer(**quote.model_dump(), age_days=age, cache_hit=cached)
         price = f"{answer.price:,.2f} {answer.currency} as of {answer.as_of}, {age} days old"
-        return told(answer, title=f"{answer.symbol}: {price} ({answer.source}).")
+        title = f"{answer.symbol}: {price} ({answer.source})."
+        if call is not None:
+            call.query.result_summary = title
+        return told(answer, title=title)
 
     def _key(self, request: QuoteRequest) -> str:
         wanted = [request.symbol.upper(), request.market.lower(), request.pair, str(request.depth)]

@@ -84,7 +84,8 @@ class Recorder:
                 result = await work()
                 outcome = _described(describe, result)
                 query.error = outcome.error
-                query.result_summary = cut(outcome.summary, self.summary_length)
+                # The tool may have said it better, by `current_call().query.result_summary`.
+                query.result_summary = cut(query.result_summary or outcome.summary, self.summary_length)
         finally:
             _current.reset(token)
             self._count(query)
