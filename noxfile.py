@@ -51,7 +51,7 @@ def docs(session: nox.Session) -> None:
 @nox.session
 def bench(session: nox.Session) -> None:
     """Measure, and write `benchmarks/results.md`."""
-    install(session, "test")
+    install(session, "test", "mcp")
     session.run("python", "-m", "benchmarks", *session.posargs)
 
 

@@ -47,7 +47,7 @@ async def connected(kind: str, target: str, era: str, token: str | None) -> Asyn
     from mcp import ClientSession
 
     async with transport_to(kind, target, token) as streams, ClientSession(*streams[:2]) as session:
-        agreed = await session.initialize()
+        agreed: Any = await session.initialize()
         yield session, str(agreed.protocolVersion)
 
 

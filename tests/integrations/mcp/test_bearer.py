@@ -41,7 +41,12 @@ def test_each_principal_sees_what_is_theirs_whatever_they_ask_for(server: HttpSe
         assert made["user_id"] == "ann"
         assert ann.tool("price", symbol="AAPL", session_id=session_id)["_meta"]["perdure"]["position"] == 1
 
-        for tool, arguments in (("get-session-info", {}), ("extend-session", {}), ("price", {"symbol": "IBM"})):
+        asked: list[tuple[str, dict[str, Any]]] = [
+            ("get-session-info", {}),
+            ("extend-session", {}),
+            ("price", {"symbol": "IBM"}),
+        ]
+        for tool, arguments in asked:
             theirs = bob.tool(tool, session_id=session_id, **arguments)
             unknown = bob.tool(tool, session_id=UNKNOWN, **arguments)
             assert theirs["isError"]

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import timedelta
+from importlib import import_module
 from importlib.metadata import version
 from importlib.util import find_spec
 from types import SimpleNamespace
@@ -28,9 +29,7 @@ def new_server() -> Any:
         from mcp.server.mcpserver import MCPServer
 
         return MCPServer("plain")
-    from mcp.server.fastmcp import FastMCP  # type: ignore[import-not-found, unused-ignore]
-
-    return FastMCP("plain")
+    return import_module("mcp.server.fastmcp").FastMCP("plain")
 
 
 @asynccontextmanager
@@ -41,9 +40,8 @@ async def connected(server: Any) -> AsyncIterator[Any]:
         async with Client(server, cache=None) as client:
             yield client
         return
-    from mcp.shared.memory import create_connected_server_and_client_session
-
-    async with create_connected_server_and_client_session(server._mcp_server) as client:
+    memory = import_module("mcp.shared.memory")
+    async with memory.create_connected_server_and_client_session(server._mcp_server) as client:
         yield client
 
 
@@ -66,21 +64,22 @@ async def session_id(store: SessionStore) -> str:
 
 def finance(store: SessionStore) -> Any:
     server = new_server()
+    tool: Callable[[Callable[..., Any]], Callable[..., Any]] = server.tool()
 
-    @server.tool()
+    @tool
     @session_aware(store)
     async def price(symbol: str) -> str:
         """The price of a share."""
         return f"{symbol}: $175.43"
 
-    @server.tool()
+    @tool
     @session_aware(store, name="volume-of-trade", summary_length=10)
     def volume(symbol: str, days: int = 1) -> dict[str, int]:
         """How much was traded; not even asynchronous."""
         mark_cache_hit()
         return {"volume": 1_000_000 * days}
 
-    @server.tool()
+    @tool
     @session_aware(store)
     async def broken(symbol: str) -> str:
         """Never works."""

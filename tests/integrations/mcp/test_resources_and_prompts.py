@@ -8,6 +8,8 @@ from datetime import timedelta
 import pytest
 from tests.integrations.mcp.servers import Served, served
 
+from perdure import QueryRecord
+
 UNKNOWN = "0192f0c1-0000-7000-8000-000000000000"
 
 
@@ -98,7 +100,5 @@ async def test_a_prompt_for_no_session_says_what_to_do() -> None:
             await prompted(server, UNKNOWN)
 
 
-def _query(error: str | None = None) -> object:
-    from perdure import QueryRecord
-
+def _query(error: str | None = None) -> QueryRecord:
     return QueryRecord(query_type="price", parameters={"symbol": "AAPL"}, error=error)

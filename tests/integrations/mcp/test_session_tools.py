@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from datetime import timedelta
 from typing import Any
 
 import pytest
+from fastmcp import Client, FastMCP
 from tests.integrations.mcp.servers import SESSION_TOOLS, served, text_of
 
-from perdure import QueryRecord
-from perdure.errors import ConfigurationError
+from perdure import QueryRecord, SessionStore
+from perdure.errors import BackendClosedError, ConfigurationError
+from perdure.integrations.mcp import install
+from perdure.testing import Fault, Moment
 
 UNKNOWN = "0192f0c1-0000-7000-8000-000000000000"
 
@@ -51,7 +56,7 @@ async def test_there_are_five_with_schemas_and_annotations() -> None:
         ({"naming": "snake", "prefix": "fin_"}, "fin_create_analysis_session"),
     ],
 )
-async def test_their_names_can_be_chosen(options: dict[str, str], name: str) -> None:
+async def test_their_names_can_be_chosen(options: dict[str, Any], name: str) -> None:
     async with served(**options) as server:
         result = await server.call(name, assets=["AAPL"], session_type="equity")
         assert result.structured_content["assets"] == ["AAPL"]
@@ -61,11 +66,6 @@ async def test_their_names_can_be_chosen(options: dict[str, str], name: str) -> 
 
 
 def test_a_style_of_names_that_does_not_exist_is_refused() -> None:
-    from fastmcp import FastMCP
-
-    from perdure import SessionStore
-    from perdure.integrations.mcp import install
-
     with pytest.raises(ConfigurationError, match="camel"):
         install(FastMCP("x"), SessionStore.open("memory://"), naming="camel")  # type: ignore[arg-type]
     with pytest.raises(ConfigurationError, match="bind"):
@@ -255,8 +255,6 @@ async def test_too_long_an_extension_names_the_most() -> None:
 
 
 async def test_a_backend_that_is_down_is_named_without_its_secrets() -> None:
-    from perdure.testing import Fault, Moment
-
     async with served() as server:
         session_id = await server.create()
         server.backend.calls.clear()
@@ -267,12 +265,6 @@ async def test_a_backend_that_is_down_is_named_without_its_secrets() -> None:
 
 
 async def test_the_store_lives_as_long_as_the_server_unless_it_was_open_before() -> None:
-    from fastmcp import Client, FastMCP
-
-    from perdure import SessionStore
-    from perdure.errors import BackendClosedError
-    from perdure.integrations.mcp import install
-
     ours, theirs = FastMCP("ours"), FastMCP("theirs")
     closed, opened = SessionStore.open("memory://"), SessionStore.open("memory://")
     install(ours, closed)
@@ -285,3 +277,33 @@ async def test_the_store_lives_as_long_as_the_server_unless_it_was_open_before()
             await closed.list_sessions()
         assert len(await opened.list_sessions()) == 1
         await opened.track_query((await opened.list_sessions()).items[0].id, QueryRecord(query_type="price"))
+
+
+async def test_a_lifespan_of_the_server_is_kept_and_finds_the_store_open() -> None:
+    events: list[str] = []
+
+    @asynccontextmanager
+    async def lifespan(server: Any) -> AsyncIterator[dict[str, int]]:
+        events.append(f"up with {len(await store.list_sessions())} sessions")
+        yield {"answer": 42}
+        events.append(f"down with {len(await store.list_sessions())}")
+
+    mcp: FastMCP = FastMCP("lives", lifespan=lifespan)
+    store = SessionStore.open("memory://")
+    install(mcp, store)
+    async with Client(mcp) as client:
+        await client.call_tool("create-analysis-session", {"assets": ["A"], "session_type": "equity"})
+    assert events == ["up with 0 sessions", "down with 1"]
+
+
+async def test_where_a_server_hides_its_lifespan_a_provider_keeps_the_store() -> None:
+    mcp: FastMCP = FastMCP("hides")
+    store = SessionStore.open("memory://")
+    own = mcp._lifespan
+    mcp._lifespan = None  # type: ignore[assignment]
+    install(mcp, store)
+    mcp._lifespan = own
+    async with Client(mcp) as client:
+        await client.call_tool("create-analysis-session", {"assets": ["A"], "session_type": "equity"})
+    with pytest.raises(BackendClosedError):
+        await store.list_sessions()

@@ -74,20 +74,22 @@ async def test_an_analysis_outlives_its_server_its_time_and_its_archiving(tmp_pa
     parts = [Story(), Story(), Story()]
 
     port = free_port()
-    with http_server(serve_command(url, "--http", f"127.0.0.1:{port}"), port, log=tmp_path / "one.log") as server:
-        with OfficialClient("http", server.url, era=era) as client:
-            created = parts[0].call(
-                client,
-                "create-analysis-session",
-                assets=["AAPL", "IBM"],
-                session_type="comparative",
-                user_id="analyst_001",
-                tags=["tech"],
-            )
-            session_id = created["structuredContent"]["session_id"]
-            first = parts[0].call(client, "search-by-symbol", symbol="AAPL", session_id=session_id)
-            again = parts[0].call(client, "search-by-symbol", symbol="AAPL", session_id=session_id)
-            server.kill()
+    with (
+        http_server(serve_command(url, "--http", f"127.0.0.1:{port}"), port, log=tmp_path / "one.log") as server,
+        OfficialClient("http", server.url, era=era) as client,
+    ):
+        created = parts[0].call(
+            client,
+            "create-analysis-session",
+            assets=["AAPL", "IBM"],
+            session_type="comparative",
+            user_id="analyst_001",
+            tags=["tech"],
+        )
+        session_id = created["structuredContent"]["session_id"]
+        first = parts[0].call(client, "search-by-symbol", symbol="AAPL", session_id=session_id)
+        again = parts[0].call(client, "search-by-symbol", symbol="AAPL", session_id=session_id)
+        server.kill()
     assert [one["structuredContent"]["cache_hit"] for one in (first, again)] == [False, True]
 
     port = free_port()

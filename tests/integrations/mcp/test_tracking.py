@@ -72,7 +72,7 @@ async def test_the_argument_does_not_reach_the_tool() -> None:
 
 
 @pytest.mark.parametrize("given", [{}, {"session_id": ""}, {"session_id": "  "}])
-async def test_without_a_session_nothing_is_noted(given: dict[str, str]) -> None:
+async def test_without_a_session_nothing_is_noted(given: dict[str, Any]) -> None:
     async with served() as server:
         session_id = await server.create()
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
+from typing import Any
 
 from fastmcp import FastMCP
-from fastmcp.server.providers import LocalProvider
+from fastmcp.server.providers import Provider
 
 from perdure import SessionStore
 from perdure.errors import BackendClosedError, ConfigurationError
@@ -68,11 +69,10 @@ def install(
     binder = Binder(store, bind=bind, keys=conversation_keys, clock=clock)
     hooks = McpHooks(plugins)
     awareness = SessionAwareness(binder, Recorder(names, summary_length), hooks, names, principal_of)
-    provider = SessionProvider(store)
-    SessionTools(store, binder, names, principal_of, clock).add_to(provider)
-    SessionResources(binder, names, principal_of).add_to(provider)
-    SessionPrompts(binder, names, principal_of).add_to(provider)
-    mcp.add_provider(provider)
+    SessionTools(store, binder, names, principal_of, clock).add_to(mcp)
+    SessionResources(binder, names, principal_of).add_to(mcp)
+    SessionPrompts(binder, names, principal_of).add_to(mcp)
+    _keep_open(mcp, store)
     mcp.add_transform(SessionTracking(awareness, track=track))
     return InstalledSessions(store, names, awareness)
 
@@ -97,21 +97,35 @@ class InstalledSessions:
         return self._recorder.failed
 
 
-class SessionProvider(LocalProvider):
-    """Provides the session tools, and the store while the server runs."""
-
-    def __init__(self, store: SessionStore) -> None:
-        super().__init__()
-        self._store = store
+def _keep_open(mcp: FastMCP, store: SessionStore) -> None:
+    """Open the store with the server if nobody has, and close it with it then."""
 
     @asynccontextmanager
-    async def lifespan(self) -> AsyncIterator[None]:
-        """Open the store if nobody has, and close it then."""
-        if await _is_open(self._store):
+    async def kept_open() -> AsyncIterator[None]:
+        if await _is_open(store):
             yield
             return
-        async with self._store:
+        async with store:
             yield
+
+    class Keeper(Provider):
+        @asynccontextmanager
+        async def lifespan(self) -> AsyncGenerator[None, None]:
+            async with kept_open():
+                yield
+
+    own: Any = getattr(mcp, "_lifespan", None)
+    if own is None:
+        mcp.add_provider(Keeper())
+        return
+
+    @asynccontextmanager
+    async def lifespan(server: Any) -> AsyncIterator[Any]:
+        async with kept_open(), own(server) as result:
+            yield result
+
+    # A provider would do, and for nothing but this would be asked for each tool that is called: a tenth of a call.
+    mcp._lifespan = lifespan
 
 
 async def _is_open(store: SessionStore) -> bool:

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import Annotated
 from uuid import UUID
 
+from fastmcp import FastMCP
 from fastmcp.prompts import Prompt
-from fastmcp.server.providers import LocalProvider
 from pydantic import Field
 
 from perdure import QueryRecord, Session
@@ -37,9 +37,9 @@ class SessionPrompts:
     names: ToolNames
     principal_of: PrincipalOf
 
-    def add_to(self, provider: LocalProvider) -> None:
+    def add_to(self, mcp: FastMCP) -> None:
         """Register the prompt."""
-        provider.add_prompt(Prompt.from_function(self.resume_analysis, name=self.names.resume))
+        mcp.add_prompt(Prompt.from_function(self.resume_analysis, name=self.names.resume))
 
     async def resume_analysis(self, session_id: Annotated[str, Field(description="The session to go on with.")]) -> str:
         """Go on with an analysis: what it is about, what was found, what was asked last, and what is still open."""

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
-import mcp.shared.exceptions
+from fastmcp import FastMCP
 from fastmcp.resources import ResourceTemplate
-from fastmcp.server.providers import LocalProvider
+from mcp.shared import exceptions
 
 from perdure import Session
 from perdure.errors import PerdureError, SessionNotFoundError
@@ -39,14 +39,14 @@ class SessionResources:
     names: ToolNames
     principal_of: PrincipalOf
 
-    def add_to(self, provider: LocalProvider) -> None:
+    def add_to(self, mcp: FastMCP) -> None:
         """Register both."""
         for uri, name, read in (
             ("session://{session_id}", "session", self.read_session),
             ("session://{session_id}/history", "session_history", self.read_history),
         ):
             template = ResourceTemplate.from_function(read, uri_template=uri, name=name, mime_type=MEDIA_TYPE)
-            provider.add_template(template)
+            mcp.add_template(template)
 
     async def read_session(self, session_id: str) -> str:
         """An analysis session: what it is about, what it has gathered, its newest queries."""
@@ -83,12 +83,12 @@ class SessionResources:
 
 def protocol_error(code: int, message: str) -> Exception:
     """An error of the protocol, as the installed `mcp` package makes them: 2.x and 1.x differ."""
-    made: Any = getattr(mcp.shared.exceptions, "MCPError", None)
+    made: Any = getattr(exceptions, "MCPError", None)
     if made is not None:
         error: Exception = made(code=code, message=message)
         return error
     from mcp.types import ErrorData
 
-    older: Any = mcp.shared.exceptions.McpError  # type: ignore[attr-defined]
+    older: Any = exceptions.McpError  # type: ignore[attr-defined]
     failure: Exception = older(ErrorData(code=code, message=message))
     return failure

@@ -28,7 +28,9 @@ def with_session_argument(parameters: dict[str, Any]) -> dict[str, Any]:
 
 
 def answer_schema(answer: type[BaseModel]) -> dict[str, Any]:
-    """The schema of an answer, with what it refers to in place: not every host follows references, and it costs less."""
+    """The schema of an answer, with what it refers to in place: not every host follows references, and fastmcp's
+    way of doing it costs more than the whole listing.
+    """
     schema = answer.model_json_schema(mode="serialization")
     flat: dict[str, Any] = _inlined(schema, schema.pop("$defs", {}))
     return flat

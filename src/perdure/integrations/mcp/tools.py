@@ -9,8 +9,8 @@ from datetime import datetime
 from typing import Annotated, Any
 from uuid import UUID
 
+from fastmcp import FastMCP
 from fastmcp.exceptions import ToolError
-from fastmcp.server.providers import LocalProvider
 from fastmcp.tools import Tool, ToolResult
 from mcp.types import ToolAnnotations
 from pydantic import BaseModel, Field, ValidationError
@@ -55,18 +55,18 @@ class SessionTools:
     principal_of: PrincipalOf
     clock: Callable[[], datetime]
 
-    def add_to(self, provider: LocalProvider) -> None:
+    def add_to(self, mcp: FastMCP) -> None:
         """Register them all."""
         names = self.names
-        self._add(provider, names.create, self.create_analysis_session, CreatedSession, ADDS)
-        self._add(provider, names.info, self.get_session_info, SessionInfo, READS)
-        self._add(provider, names.list, self.list_sessions, SessionList, READS)
-        self._add(provider, names.extend, self.extend_session, ExtendedSession, ADDS)
-        self._add(provider, names.analytics, self.get_session_analytics, SessionStatistics, READS)
+        self._add(mcp, names.create, self.create_analysis_session, CreatedSession, ADDS)
+        self._add(mcp, names.info, self.get_session_info, SessionInfo, READS)
+        self._add(mcp, names.list, self.list_sessions, SessionList, READS)
+        self._add(mcp, names.extend, self.extend_session, ExtendedSession, ADDS)
+        self._add(mcp, names.analytics, self.get_session_analytics, SessionStatistics, READS)
 
     def _add(
         self,
-        provider: LocalProvider,
+        mcp: FastMCP,
         name: str,
         verb: Callable[..., Any],
         answer: type[BaseModel],
@@ -79,7 +79,7 @@ class SessionTools:
             output_schema=answer_schema(answer),
             meta=SESSION_TOOL,
         )
-        provider.add_tool(tool)
+        mcp.add_tool(tool)
 
     async def create_analysis_session(
         self,
