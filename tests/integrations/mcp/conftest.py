@@ -21,7 +21,7 @@ collect_ignore = [
 @pytest.fixture(autouse=True)
 def _no_settings_around(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     for name in list(os.environ):
-        if name.upper().startswith("PERDURE_") and not name.startswith("PERDURE_TEST_"):
+        if name.upper().startswith("PERDURE_"):
             monkeypatch.delenv(name)
     for name in ("HOME", "LOCALAPPDATA", "XDG_DATA_HOME", "XDG_STATE_HOME"):
         monkeypatch.setenv(name, str(tmp_path))
