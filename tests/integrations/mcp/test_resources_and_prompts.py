@@ -49,7 +49,8 @@ async def test_one_that_does_not_exist_is_an_invalid_parameter_of_the_protocol()
         for uri in (f"session://{UNKNOWN}", f"session://{UNKNOWN}/history", "session://nonsense"):
             with pytest.raises(Exception) as caught:  # noqa: PT011 (MCPError or McpError, as the installed mcp has it)
                 await server.client.read_resource(uri)
-            assert caught.value.error.code == -32602  # type: ignore[attr-defined]
+            error = caught.value.error  # type: ignore[attr-defined]
+            assert (error.code, error.data) == (-32602, {"uri": uri.removesuffix("/history")})
 
 
 async def test_the_prompt_gives_context_last_queries_and_open_ends() -> None:

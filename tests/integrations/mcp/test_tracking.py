@@ -7,11 +7,11 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from fastmcp import Client, FastMCP
+from fastmcp import Client, Context, FastMCP
 from fastmcp.exceptions import ToolError
 from fastmcp.tools import ToolResult
 from fastmcp.utilities.types import Image
-from tests.integrations.mcp.servers import Calls, Served, finance, served, text_of, told
+from tests.integrations.mcp.servers import MAJOR, Calls, Served, finance, served, text_of, told
 
 from perdure import QueryRecord, hookimpl
 from perdure.integrations.mcp import awareness, current_call, install, mark_cache_hit
@@ -421,6 +421,36 @@ async def test_the_running_tool_can_see_its_session() -> None:
         session_id = await server.create()
         await server.call("remember", word="x", session_id=session_id)
         assert (await server.session(session_id)).state.context["word"] == "x"
+
+
+@pytest.mark.skipif(MAJOR < 4, reason="only the newest revision has calls of several rounds")
+async def test_each_round_of_a_call_that_asks_for_input_is_a_run() -> None:
+    mcp = finance()
+
+    @mcp.tool
+    async def greet(ctx: Context) -> Any:
+        from mcp_types import InputRequiredResult
+
+        answers = ctx.input_responses or {}
+        if "name" in answers:
+            return f"Hello, {answers['name'].content['name']}!"  # type: ignore[union-attr]
+        schema = {"type": "object", "properties": {"name": {"type": "string"}}, "required": ["name"]}
+        params = {"message": "Your name?", "requestedSchema": schema}
+        asked = {"name": {"method": "elicitation/create", "params": params}}
+        return InputRequiredResult.model_validate({"resultType": "input_required", "inputRequests": asked})
+
+    async def answer(*_: Any) -> dict[str, str]:
+        return {"name": "Ann"}
+
+    async with served(lambda calls: mcp, client={"elicitation_handler": answer}) as server:
+        session_id = await server.create()
+        result = await server.call("greet", session_id=session_id)
+        assert text_of(result) == "Hello, Ann!"
+        summaries = [query.result_summary for query in await queries(server, session_id)]
+        assert summaries == ["asked the client for input", "Hello, Ann!"]
+        found = told(result)
+        assert found is not None
+        assert found["position"] == 2
 
 
 async def test_a_tool_error_keeps_its_message() -> None:

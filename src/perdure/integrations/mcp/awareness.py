@@ -83,6 +83,8 @@ class SessionAwareness:
             return None, self.recorder.unbound(tool, error)
 
     def _outcome(self, tool: str, arguments: Mapping[str, Any], result: ToolResult) -> Outcome:
+        if getattr(result, "input_required", None) is not None:  # one round of several, which is a run of its own
+            return Outcome(summary="asked the client for input")
         summary = self.hooks.summarize(tool, arguments, result) if self.hooks.summarizes else None
         if summary is None:
             summary = _beginning(result, self.recorder.summary_length)

@@ -77,18 +77,19 @@ class SessionResources:
             if session is None:
                 raise SessionNotFoundError(UUID(session_id))
         except PerdureError as error:
-            raise protocol_error(NOT_FOUND, explain(error, self.names)) from None
+            data = {"uri": f"session://{session_id}"}
+            raise protocol_error(NOT_FOUND, explain(error, self.names), data=data) from None
         return session
 
 
-def protocol_error(code: int, message: str) -> Exception:
+def protocol_error(code: int, message: str, *, data: dict[str, str] | None = None) -> Exception:
     """An error of the protocol, as the installed `mcp` package makes them: 2.x and 1.x differ."""
     made: Any = getattr(exceptions, "MCPError", None)
     if made is not None:
-        error: Exception = made(code=code, message=message)
+        error: Exception = made(code=code, message=message, data=data)
         return error
     from mcp.types import ErrorData
 
     older: Any = exceptions.McpError  # type: ignore[attr-defined]
-    failure: Exception = older(ErrorData(code=code, message=message))
+    failure: Exception = older(ErrorData(code=code, message=message, data=data))
     return failure
