@@ -72,7 +72,7 @@ def matrix(session: nox.Session) -> None:
 MCP_VERSIONS = {
     "oldest": ["fastmcp[tasks]==3.2.0"],
     "newest-3": ["fastmcp[tasks]>=3.4,<4"],
-    "tasks-4": ["fastmcp-tasks", "ccxt", "yfinance"],
+    "tasks-4": ["fastmcp==4.1.4", "fastmcp-tasks==4.1.4", "ccxt", "yfinance"],
     "plain-1": ["mcp>=1.25,<2"],
     "plain-2": ["mcp>=2,<3"],
 }
