@@ -5,6 +5,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import Any
 
+import pytest
 from fastmcp import Client, FastMCP
 from fastmcp.server import create_proxy
 from fastmcp.server.transforms import Namespace, ToolTransform
@@ -16,7 +17,7 @@ from starlette.routing import Route
 from tests.integrations.mcp.servers import MAJOR, Calls, Served, finance, served, told
 
 from perdure import SessionStore
-from perdure.integrations.mcp import install
+from perdure.integrations.mcp import install, tracking
 
 OPENAPI: dict[str, Any] = {
     "openapi": "3.1.0",
@@ -113,6 +114,28 @@ async def test_a_tool_that_a_transform_renamed_before() -> None:
 
     async with served(build) as server:
         await check(server, "quote", summary="AAPL: $175.43")
+
+
+async def test_a_tool_that_a_transform_renames_afterwards() -> None:
+    mcp, store = finance(), SessionStore.open("memory://")
+    install(mcp, store)
+    mcp.add_transform(ToolTransform({"price": ToolTransformConfig(name="quote", description="Renamed.")}))
+    async with Client(mcp) as client:
+        created = await client.call_tool("create-analysis-session", {"assets": ["A"], "session_type": "equity"})
+        session_id = created.structured_content["session_id"]
+        for position in (1, 2):
+            found = told(await client.call_tool("quote", {"symbol": "AAPL", "session_id": session_id}))
+            assert found == {"session_id": session_id, "position": position, "bound_by": "argument"}
+        assert [query.query_type for query in await store.get_queries(session_id)] == ["price", "price"]
+
+
+async def test_of_many_tools_only_so_many_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tracking, "KNOWN", 2)
+    async with served() as server:
+        session_id = await server.create()
+        for _ in range(2):
+            assert len(await server.tools()) == 9
+            assert told(await server.call("price", symbol="AAPL", session_id=session_id)) is not None
 
 
 async def test_a_namespace_that_is_added_afterwards() -> None:

@@ -21,8 +21,12 @@ from tests.integrations.mcp.processes import (
     free_port,
     http_server,
     serve_command,
+    unmeasured,
 )
 from tests.integrations.mcp.servers import MAJOR, SESSION_TOOLS, VERSION
+
+from perdure.errors import ConfigurationError
+from perdure.integrations.mcp import serve_http, serve_stdio
 
 pytestmark = pytest.mark.xdist_group("mcp-server")
 
@@ -198,5 +202,43 @@ def test_a_made_up_host_and_a_foreign_page_are_refused(
 
 
 def test_nothing_but_the_protocol_is_on_stdout(url: str) -> None:
-    process = subprocess.run(serve_command(url, "-v"), input=b"", capture_output=True, timeout=60, check=False)
+    process = subprocess.run(
+        serve_command(url, "-v"), input=b"", capture_output=True, timeout=100, check=False, env=unmeasured()
+    )
     assert (process.returncode, process.stdout) == (0, b"")
+
+
+class Runs:
+    """A server that only notes how it is run."""
+
+    def __init__(self) -> None:
+        self.options: dict[str, Any] = {}
+
+    async def run_async(self, **options: Any) -> None:
+        self.options = options
+
+    async def run_http_async(self, host_origin_protection: bool) -> None:
+        """Only its signature is looked at."""
+
+
+class RunsUnguarded(Runs):
+    async def run_http_async(self) -> None:  # type: ignore[override]
+        """As before fastmcp 3.4."""
+
+
+async def test_http_is_served_with_its_guard_on_or_not_at_all() -> None:
+    guarded, unguarded, stdio = Runs(), RunsUnguarded(), Runs()
+    await serve_http(guarded, host="127.0.0.1", port=1, allowed_hosts=["desk"])  # type: ignore[arg-type]
+    assert guarded.options == {
+        "transport": "http",
+        "host": "127.0.0.1",
+        "port": 1,
+        "show_banner": False,
+        "host_origin_protection": True,
+        "allowed_hosts": ["desk"],
+    }
+    with pytest.raises(ConfigurationError, match=r"fastmcp 3\.4"):
+        await serve_http(unguarded, host="127.0.0.1", port=1)  # type: ignore[arg-type]
+    assert unguarded.options == {}
+    await serve_stdio(stdio)  # type: ignore[arg-type]
+    assert stdio.options == {"transport": "stdio", "show_banner": False}

@@ -123,6 +123,17 @@ async def test_text_and_structured_content_carry_the_same_facts() -> None:
                 assert shown(leaf) in text, (tool, leaf)
 
 
+async def test_values_of_any_shape_are_shown_in_the_text() -> None:
+    async with served() as server:
+        session_id = await server.create()
+        awkward = {"mixed": [1, {"a": [True, None]}, "x"], "empty": [{}, []], "map": {}}
+        await server.store.track_query(session_id, QueryRecord(query_type="any", parameters=awkward))
+        result = await server.call("get-session-info", session_id=session_id)
+        assert result.structured_content["recent_queries"][0]["parameters"] == awkward
+        for line in ("      mixed:", "        - 1", "        - a: true, none", "        - x", "      map: none"):
+            assert line in text_of(result).splitlines()
+
+
 async def test_info_shows_what_the_session_gathered_and_its_newest_queries() -> None:
     async with served() as server:
         session_id = await server.create()
