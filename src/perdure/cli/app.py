@@ -16,6 +16,7 @@ from perdure.cli.maintain import register_maintain
 from perdure.cli.output import print_json
 from perdure.cli.plugins import register_plugins
 from perdure.cli.servers import register_servers
+from perdure.cli.serve import serve
 from perdure.cli.sessions import sessions
 from perdure.cli.transfer import register_transfer
 
@@ -38,6 +39,7 @@ register_doctor(app)
 register_plugins(app)
 app.add_typer(database, name="db")
 register_servers(app)
+app.add_typer(serve, name="serve")
 
 
 @app.callback(invoke_without_command=True)
