@@ -144,14 +144,7 @@ class GroupCommit:
             for waiting in batch:  # none was applied, and it may be for one of them only
                 await self._commit([waiting])
         else:
-            self._tell(batch, outcomes)
-
-    def _tell(self, batch: Sequence[_Waiting], outcomes: Sequence[Applied | PerdureError | None]) -> None:
-        """Give each its outcome; what has none yet goes first next time."""
-        for waiting, outcome in zip(batch, outcomes, strict=True):
-            if outcome is None:
-                self._queue.setdefault(waiting.session_id, deque()).appendleft(waiting)
-            else:
+            for waiting, outcome in zip(batch, outcomes, strict=True):
                 waiting.tell(outcome)
 
     async def _send(self, batch: Sequence[_Waiting]) -> list[Applied | PerdureError]:
