@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from tests.testing.processes import becomes_true, gone
 
-from perdure.testing.servers.guard import Guard, children_of
+from perdure.testing.servers.guard import Guard, all_ended, children_of, has_ended
 
 SCRIPT = Path(__file__).with_name("server_child.py")
 
@@ -135,6 +135,18 @@ def test_the_folders_are_removed_whatever_their_names(tmp_path: Path) -> None:
     guard.close()
 
     assert [path.name for path in tmp_path.iterdir()] == ["other"]
+
+
+def test_a_process_that_nobody_has_asked_about_since_its_end_has_ended() -> None:
+    with subprocess.Popen(["sleep", "60"]) as process:
+        assert has_ended(process.pid) is False
+        assert all_ended([os.getpid(), process.pid], within_seconds=0.05) is False
+
+        process.kill()
+
+        assert all_ended([process.pid], within_seconds=10) is True
+        assert process.returncode is None  # so its id is still taken
+    assert has_ended(process.pid) is True
 
 
 @pytest.mark.parametrize("folder", ["relative", "/tmp/one\n/tmp/other"])
