@@ -26,7 +26,16 @@ from perdure.backends import (
 )
 from perdure.changes import Applied, SessionChange
 from perdure.errors import BackendUnavailableError
-from perdure.models import Page, SessionFilter, SessionSummary, SessionTotals, StoredSession
+from perdure.models import (
+    Measures,
+    Page,
+    SessionFilter,
+    SessionMetrics,
+    SessionSummary,
+    SessionTotals,
+    StatsFilter,
+    StoredSession,
+)
 
 __all__ = ["Fault", "FaultyBackend", "Moment"]
 
@@ -174,6 +183,22 @@ class FaultyBackend:
     async def aggregate(self, wanted: SessionFilter, *, without: Collection[UUID] = ()) -> SessionTotals:
         """Passed on, or failed."""
         return await self.pass_on("aggregate", lambda: self.inner.aggregate(wanted, without=without))
+
+    async def measure(self, wanted: StatsFilter, *, now: datetime, without: Collection[UUID] = ()) -> Measures:
+        """Passed on, or failed."""
+        return await self.pass_on("measure", lambda: self.inner.measure(wanted, now=now, without=without))
+
+    async def metrics(self, wanted: StatsFilter, *, cursor: str | None = None, limit: int) -> Page[SessionMetrics]:
+        """Passed on, or failed."""
+        return await self.pass_on("metrics", lambda: self.inner.metrics(wanted, cursor=cursor, limit=limit))
+
+    async def record(self, sessions: Sequence[StoredSession], *, at: datetime) -> list[bool]:
+        """Passed on, or failed."""
+        return await self.pass_on("record", lambda: self.inner.record(sessions, at=at))
+
+    async def roll_up(self, *, limit: int) -> int:
+        """Passed on, or failed."""
+        return await self.pass_on("roll_up", lambda: self.inner.roll_up(limit=limit))
 
     async def start_sweep(self, *, now: datetime, interval: timedelta) -> bool:
         """Passed on, or failed."""

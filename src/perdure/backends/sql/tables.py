@@ -23,6 +23,9 @@ __all__ = [
     "metadata",
     "session_entries",
     "session_labels",
+    "session_metrics",
+    "session_metrics_changes",
+    "session_metrics_rollup",
     "session_queries",
     "session_tickets",
     "session_tombstones",
@@ -128,6 +131,61 @@ session_tickets = Table(
     Column("taken_at", _NUMBER, nullable=False),
     sqlite_strict=True,
     sqlite_with_rowid=False,
+)
+
+# What archived sessions count, which outlives them. A row of an active session is one that it left when it was archived
+# before, and does not count.
+session_metrics = Table(
+    "session_metrics",
+    metadata,
+    Column("session_id", _KEY, primary_key=True),
+    Column("user_id", Text),
+    Column("type", Text, nullable=False),
+    Column("assets", Text, nullable=False, comment="JSON list"),
+    Column("tags", Text, nullable=False, comment="JSON list"),
+    Column("created_at", _NUMBER, nullable=False),
+    Column("expires_at", _NUMBER, nullable=False),
+    Column("last_accessed_at", _NUMBER, nullable=False),
+    Column("archived_at", _NUMBER, nullable=False),
+    Column("version", _NUMBER, nullable=False),
+    Column("total_queries", _NUMBER, nullable=False),
+    Column("cache_hits", _NUMBER, nullable=False),
+    Column("day", _NUMBER, nullable=False, comment="of its creation: days since 1970-01-01, UTC"),
+    Column("counts", Text, nullable=False, comment="JSON object: perdure.models.measures"),
+    sqlite_strict=True,
+)
+Index("ix_session_metrics_created", session_metrics.c.created_at, session_metrics.c.session_id)
+
+# Rows of session_metrics that came (sign 1) and went (sign -1) since the roll-up was made; triggers write them.
+session_metrics_changes = Table(
+    "session_metrics_changes",
+    metadata,
+    Column("id", _NUMBER, primary_key=True, autoincrement=True),
+    Column("sign", _NUMBER, nullable=False),
+    Column("day", _NUMBER, nullable=False),
+    Column("type", Text, nullable=False),
+    Column("user_id", Text),
+    Column("counts", Text, nullable=False),
+    sqlite_strict=True,
+)
+
+# The sums of session_metrics, but for those changes.
+session_metrics_rollup = Table(
+    "session_metrics_rollup",
+    metadata,
+    Column("label", Text, primary_key=True, comment="all, or user:ID"),
+    Column("day", _NUMBER, primary_key=True),
+    Column("type", Text, primary_key=True),
+    Column("sessions", _NUMBER, nullable=False),
+    Column("counts", Text, nullable=False),
+    sqlite_strict=True,
+)
+Index(
+    "ix_session_metrics_rollup_day",
+    session_metrics_rollup.c.day,
+    session_metrics_rollup.c.label,
+    session_metrics_rollup.c.type,
+    session_metrics_rollup.c.sessions,
 )
 
 sweeps = Table(

@@ -12,6 +12,12 @@ from perdure.backends.sql.tables import VERSION_TABLE, metadata
 
 __all__ = ["differences", "integrity"]
 
+_TRIGGERS = ("session_metrics_came", "session_metrics_moved", "session_metrics_went")
+_UNMEASURED = """
+    SELECT count(*) FROM sessions
+    WHERE archived_at IS NOT NULL AND id NOT IN (SELECT session_id FROM session_metrics)
+"""
+
 
 def differences(connection: Connection) -> list[str]:
     """Every table, column, type and index that is missing or other than expected; foreign tables are let be."""
@@ -26,7 +32,7 @@ def differences(connection: Connection) -> list[str]:
     )
     found = compare_metadata(context, metadata)
     sentences = [_sentence(entry) for group in found for entry in (group if isinstance(group, list) else [group])]
-    return sentences + _partial_indices(connection, present)
+    return sentences + _partial_indices(connection, present) + _triggers(connection, present)
 
 
 def _sentence(entry: tuple[Any, ...]) -> str:
@@ -66,6 +72,14 @@ def _partial_indices(connection: Connection, present: set[str]) -> list[str]:
     return sentences
 
 
+def _triggers(connection: Connection, present: set[str]) -> list[str]:
+    """The triggers that are missing, without which statistics would be wrong."""
+    if "session_metrics" not in present:
+        return []
+    found = {row[0] for row in connection.execute(text("SELECT name FROM sqlite_schema WHERE type = 'trigger'"))}
+    return [f"trigger {name} on session_metrics is missing" for name in _TRIGGERS if name not in found]
+
+
 def _words(condition: Any) -> str:
     return "" if condition is None else str(condition).lower().replace("sessions.", "").strip("() ")
 
@@ -80,4 +94,9 @@ def integrity(connection: Connection) -> list[str]:
     stray = connection.execute(
         text("SELECT count(*) FROM session_labels WHERE session_id NOT IN (SELECT id FROM sessions)")
     ).scalar_one()
-    return orphans + ([f"{stray} labels belong to no session"] if stray else [])
+    unmeasured = connection.execute(text(_UNMEASURED)).scalar_one()
+    return [
+        *orphans,
+        *([f"{stray} labels belong to no session"] if stray else []),
+        *([f"{unmeasured} archived sessions do not count in statistics"] if unmeasured else []),
+    ]

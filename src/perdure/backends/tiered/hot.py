@@ -161,7 +161,9 @@ class HotSessions:
             if stored is not None and stored.user_id != owner:
                 return False
         in_hot = await self._hot.run(lambda hot: hot.delete(session_id, forget_at=forget_at))
-        in_archive = await self._archive.run(lambda archive: archive.delete(session_id, forget_at=forget_at))
+        in_archive = await self._archive.run(
+            lambda archive: archive.delete(session_id, forget_at=forget_at, owner=owner)
+        )
         self.losses.forget(session_id)
         return in_hot or in_archive
 
