@@ -74,6 +74,7 @@ def _forked(kept: StoredSession, incoming: StoredSession, queries: list[str]) ->
         sections = {name: {**older.sections[name], **newer.sections[name]} for name in SECTIONS}
     merged = replace(
         newer,
+        archived_at=_archived_at(newer, older),
         expires_at=max(kept.expires_at, incoming.expires_at),
         last_accessed_at=max(kept.last_accessed_at, incoming.last_accessed_at),
         version=max(kept.version, incoming.version) + 1,
@@ -92,6 +93,13 @@ def _forked(kept: StoredSession, incoming: StoredSession, queries: list[str]) ->
     )
     count_queries(merged, map(_facts, queries))
     return merged
+
+
+def _archived_at(newer: StoredSession, older: StoredSession) -> datetime | None:
+    """The later of both, where both are: what came last has not been archived for as long as the rest."""
+    if newer.archived_at is None or older.archived_at is None:
+        return newer.archived_at
+    return max(newer.archived_at, older.archived_at)
 
 
 def _precedence(session: StoredSession) -> tuple[int, datetime, str]:

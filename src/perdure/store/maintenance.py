@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable
-from contextlib import suppress
-from datetime import timedelta
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing, suppress
+from datetime import datetime, timedelta
 from functools import partial
 from typing import TypeAlias
 from uuid import UUID
@@ -40,23 +40,13 @@ class Maintenance:
 
     async def archive_expired(self, *, limit: int | None = None, progress: Progress | None = None) -> CleanupReport:
         """Archive what has expired, batch by batch; safe to run anywhere, any number of times and at once."""
-        core, report, left = self._core, CleanupReport(), limit
-        now = core.now()
-        while left is None or left > 0:
-            batch = core.settings.sweep_batch if left is None else min(left, core.settings.sweep_batch)
-            claimed = await core.backend.claim_expired(
-                now=now, lease=core.settings.sweep_lease, limit=batch, max_bytes=CLAIM_BYTES
-            )
-            taken = len(claimed.sessions) + len(claimed.unreadable)
-            if not taken:
-                # Nothing is left that is due: whoever asked, and if only a cron job, this was a sweep.
-                await core.backend.start_sweep(now=now, interval=timedelta(0))
-                break
-            if not await self._archive_claimed(claimed, report):
-                break  # nothing can be archived at present; what was claimed comes back by itself
-            left = None if left is None else left - taken
-            if progress is not None:
-                progress(report.archived + report.skipped + len(report.failed))
+        core, report = self._core, CleanupReport()
+        async with aclosing(self._claims(core.now(), limit)) as batches:
+            async for claimed in batches:
+                if not await self._archive_claimed(claimed, report):
+                    break  # nothing can be archived at present; what was claimed comes back by itself
+                if progress is not None:
+                    progress(report.archived + report.skipped + len(report.failed))
         if report.archived or report.failed:
             log.info(
                 "sessions.archived",
@@ -66,6 +56,32 @@ class Maintenance:
                 failed=len(report.failed),
             )
         return report
+
+    async def _claims(self, now: datetime, limit: int | None) -> AsyncGenerator[Claimed, None]:
+        """Batches of what is due, the next one claimed while the one before is being archived; `limit` in all."""
+        core, left = self._core, 2**31 if limit is None else limit
+
+        def claim() -> asyncio.Task[Claimed]:
+            batch = min(left, core.settings.sweep_batch)
+            lease = core.settings.sweep_lease
+            return asyncio.create_task(
+                core.backend.claim_expired(now=now, lease=lease, limit=batch, max_bytes=CLAIM_BYTES)
+            )
+
+        claiming = claim()
+        try:
+            while taken := len((claimed := await claiming).sessions) + len(claimed.unreadable):
+                left -= taken
+                if left <= 0:
+                    yield claimed
+                    return
+                claiming = claim()
+                yield claimed
+        finally:
+            claiming.cancel()
+            await asyncio.wait([claiming])
+        # Nothing is left that is due: whoever asked, and if only a cron job, this was a sweep.
+        await core.backend.start_sweep(now=now, interval=timedelta(0))
 
     async def _archive_claimed(self, claimed: Claimed, report: CleanupReport) -> bool:
         """Archive what was claimed, and note what became of each; False where the archive takes nothing."""

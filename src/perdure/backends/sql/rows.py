@@ -24,14 +24,14 @@ ARCHIVED_AT = [column.name for column in COLUMNS].index("archived_at")
 
 
 def read_row(row: Sequence[Any]) -> StoredSession:
-    """The facts in a row of `COLUMNS`, without sections and queries.
+    """The facts in a row of `COLUMNS`, without sections and queries. The id is 16 bytes, or a driver's UUID.
 
     Raises:
         ValueError, OverflowError: something in it is not what `row_of` can have written.
     """
     first, last = row[13], row[14]
     return StoredSession(
-        UUID(bytes=row[0]),
+        UUID(bytes=row[0] if isinstance(row[0], bytes) else row[0].bytes),
         row[1],
         str(checked_type(row[2])),
         _names(row[3]),

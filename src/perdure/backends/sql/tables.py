@@ -17,6 +17,7 @@ from sqlalchemy import (
     Text,
     Uuid,
 )
+from sqlalchemy.dialects.postgresql import JSONB
 
 __all__ = [
     "VERSION_TABLE",
@@ -38,6 +39,10 @@ VERSION_TABLE = "perdure_version"
 
 _KEY = Uuid().with_variant(LargeBinary(16), "sqlite")
 _NUMBER = BigInteger().with_variant(Integer(), "sqlite")
+_NAMES = Text().with_variant(JSONB(), "postgresql")
+"""A list of names: Postgres is asked questions about it, and names look the same however JSON is written."""
+_WORD = Text().with_variant(Text(collation="C"), "postgresql")
+"""Text in a key. Compared byte by byte, so that no upgrade of the system's locales can spoil an index."""
 
 metadata = MetaData()
 
@@ -47,8 +52,8 @@ sessions = Table(
     Column("id", _KEY, primary_key=True),
     Column("user_id", Text),
     Column("type", Text, nullable=False),
-    Column("assets", Text, nullable=False, comment="JSON list"),
-    Column("tags", Text, nullable=False, comment="JSON list"),
+    Column("assets", _NAMES, nullable=False, comment="JSON list"),
+    Column("tags", _NAMES, nullable=False, comment="JSON list"),
     Column("created_at", _NUMBER, nullable=False),
     Column("expires_at", _NUMBER, nullable=False),
     Column("due_at", _NUMBER, comment="when it may be claimed: its expiry, or the end of a lease; NULL once archived"),
@@ -84,8 +89,8 @@ session_entries = Table(
     "session_entries",
     metadata,
     Column("session_id", _KEY, ForeignKey("sessions.id", ondelete="CASCADE"), primary_key=True),
-    Column("section", Text, primary_key=True),
-    Column("key", Text, primary_key=True),
+    Column("section", _WORD, primary_key=True),
+    Column("key", _WORD, primary_key=True),
     Column("value", Text, nullable=False),
     sqlite_strict=True,
     sqlite_with_rowid=False,
@@ -106,7 +111,7 @@ session_queries = Table(
 session_labels = Table(
     "session_labels",
     metadata,
-    Column("label", Text, primary_key=True),
+    Column("label", _WORD, primary_key=True),
     Column("archived", _NUMBER, primary_key=True, comment="0 or 1"),
     Column("created_at", _NUMBER, primary_key=True),
     Column("session_id", _KEY, primary_key=True),
@@ -191,7 +196,7 @@ Index(
 sweeps = Table(
     "sweeps",
     metadata,
-    Column("name", Text, primary_key=True),
+    Column("name", _WORD, primary_key=True),
     Column("started_at", _NUMBER, nullable=False),
     sqlite_strict=True,
     sqlite_with_rowid=False,

@@ -113,7 +113,7 @@ class HotSweep:
         moved = await self._as_they_were_archived(moved, absorbed)
         if moved:
             await deliver(moved)
-        for session, evicted in zip(moved, await asyncio.gather(*map(self._evict, moved)), strict=True):
+        for session, evicted in zip(moved, await self._evict(moved), strict=True):
             if not evicted:  # written to meanwhile: the archive has a checkpoint, and the session is due again
                 report[session.id] = Archived(session.id, ArchiveOutcome.CHANGED)
         return report
@@ -136,8 +136,15 @@ class HotSweep:
             found.append(session if kept is None else replace(session, archived_at=kept.archived_at))
         return found
 
-    async def _evict(self, session: StoredSession) -> bool:
-        return await self._hot.run(lambda hot: hot.evict(session.id, version=session.version, head=session.head))
+    async def _evict(self, sessions: Sequence[StoredSession]) -> list[bool]:
+        """Whether each of these very copies was in hot; they are not any more, and their tickets are void."""
+
+        async def evict_all(hot: SessionBackend) -> list[bool]:
+            return await asyncio.gather(
+                *(hot.evict(session.id, version=session.version, head=session.head) for session in sessions)
+            )
+
+        return await self._hot.run(evict_all)
 
     async def _bury_in_hot(self, session_id: UUID) -> None:
         """The archive knows that the session was deleted: hot is told, so that it is no longer seen there either."""
@@ -206,7 +213,7 @@ class HotSweep:
         if to_archive:
             done = await self._archive.run(lambda archive: archive.absorb([sessions[n] for n in to_archive]))
             report.update(zip(to_archive, done, strict=True))
-            await asyncio.gather(*(self._evict(sessions[place]) for place in to_archive))  # voids tickets
+            await self._evict([sessions[place] for place in to_archive])  # voids tickets
         await self._put_away([sessions[n] for n in to_hot if sessions[n].archived_at is not None])
         return [report[place] for place in range(len(sessions))]
 

@@ -1,0 +1,18 @@
+-- Bring rows of `session_labels` from what they were to what they are to be.
+CREATE FUNCTION {schema}.relabel(before {schema}.session_labels[], after {schema}.session_labels[])
+ RETURNS void
+ LANGUAGE plpgsql
+ SET search_path TO {schema_text}, 'pg_temp'
+ SET enable_seqscan TO 'off'
+ SET enable_hashjoin TO 'off'
+ SET enable_mergejoin TO 'off'
+AS $function$
+BEGIN
+  DELETE FROM session_labels AS l
+  USING (SELECT * FROM unnest(before) EXCEPT SELECT * FROM unnest(after)) AS gone
+  WHERE l.label = gone.label AND l.archived = gone.archived
+    AND l.created_at = gone.created_at AND l.session_id = gone.session_id;
+  INSERT INTO session_labels
+  SELECT * FROM unnest(after) EXCEPT SELECT * FROM unnest(before);
+END
+$function$
