@@ -8,7 +8,7 @@ from __future__ import annotations
 from sqlalchemy import (
     BigInteger,
     Column,
-    ForeignKey,
+    ForeignKeyConstraint,
     Index,
     Integer,
     LargeBinary,
@@ -20,6 +20,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import JSONB
 
 __all__ = [
+    "TRIGGERS",
     "VERSION_TABLE",
     "metadata",
     "session_entries",
@@ -37,14 +38,27 @@ __all__ = [
 VERSION_TABLE = "perdure_version"
 """Where Alembic notes the revision, apart from any `alembic_version` of the application's own."""
 
+TRIGGERS = ("session_metrics_came", "session_metrics_moved", "session_metrics_went")
+"""On `session_metrics`: they write `session_metrics_changes`."""
+
 _KEY = Uuid().with_variant(LargeBinary(16), "sqlite")
 _NUMBER = BigInteger().with_variant(Integer(), "sqlite")
 _NAMES = Text().with_variant(JSONB(), "postgresql")
 """A list of names: Postgres is asked questions about it, and names look the same however JSON is written."""
+_COUNTS = _NAMES
+"""Whole numbers by name, which Postgres is asked to sum."""
 _WORD = Text().with_variant(Text(collation="C"), "postgresql")
 """Text in a key. Compared byte by byte, so that no upgrade of the system's locales can spoil an index."""
 
 metadata = MetaData()
+
+
+def _of_a_session() -> ForeignKeyConstraint:
+    """Rows go with their session. In Postgres the functions that remove sessions see to that: a check of every row that
+    is written would cost a third of what taking sessions in bulk does.
+    """
+    return ForeignKeyConstraint(["session_id"], ["sessions.id"], ondelete="CASCADE").ddl_if(dialect="sqlite")
+
 
 sessions = Table(
     "sessions",
@@ -88,10 +102,11 @@ Index(
 session_entries = Table(
     "session_entries",
     metadata,
-    Column("session_id", _KEY, ForeignKey("sessions.id", ondelete="CASCADE"), primary_key=True),
+    Column("session_id", _KEY, primary_key=True),
     Column("section", _WORD, primary_key=True),
     Column("key", _WORD, primary_key=True),
     Column("value", Text, nullable=False),
+    _of_a_session(),
     sqlite_strict=True,
     sqlite_with_rowid=False,
 )
@@ -99,9 +114,10 @@ session_entries = Table(
 session_queries = Table(
     "session_queries",
     metadata,
-    Column("session_id", _KEY, ForeignKey("sessions.id", ondelete="CASCADE"), primary_key=True),
+    Column("session_id", _KEY, primary_key=True),
     Column("position", _NUMBER, primary_key=True),
     Column("body", Text, nullable=False),
+    _of_a_session(),
     sqlite_strict=True,
     sqlite_with_rowid=False,
 )
@@ -146,8 +162,8 @@ session_metrics = Table(
     Column("session_id", _KEY, primary_key=True),
     Column("user_id", Text),
     Column("type", Text, nullable=False),
-    Column("assets", Text, nullable=False, comment="JSON list"),
-    Column("tags", Text, nullable=False, comment="JSON list"),
+    Column("assets", _NAMES, nullable=False, comment="JSON list"),
+    Column("tags", _NAMES, nullable=False, comment="JSON list"),
     Column("created_at", _NUMBER, nullable=False),
     Column("expires_at", _NUMBER, nullable=False),
     Column("last_accessed_at", _NUMBER, nullable=False),
@@ -156,7 +172,7 @@ session_metrics = Table(
     Column("total_queries", _NUMBER, nullable=False),
     Column("cache_hits", _NUMBER, nullable=False),
     Column("day", _NUMBER, nullable=False, comment="of its creation: days since 1970-01-01, UTC"),
-    Column("counts", Text, nullable=False, comment="JSON object: perdure.models.measures"),
+    Column("counts", _COUNTS, nullable=False, comment="JSON object: perdure.models.measures"),
     sqlite_strict=True,
 )
 Index("ix_session_metrics_created", session_metrics.c.created_at, session_metrics.c.session_id)
@@ -170,7 +186,7 @@ session_metrics_changes = Table(
     Column("day", _NUMBER, nullable=False),
     Column("type", Text, nullable=False),
     Column("user_id", Text),
-    Column("counts", Text, nullable=False),
+    Column("counts", _COUNTS, nullable=False),
     sqlite_strict=True,
 )
 
@@ -178,11 +194,11 @@ session_metrics_changes = Table(
 session_metrics_rollup = Table(
     "session_metrics_rollup",
     metadata,
-    Column("label", Text, primary_key=True, comment="all, or user:ID"),
+    Column("label", _WORD, primary_key=True, comment="all, or user:ID"),
     Column("day", _NUMBER, primary_key=True),
-    Column("type", Text, primary_key=True),
+    Column("type", _WORD, primary_key=True),
     Column("sessions", _NUMBER, nullable=False),
-    Column("counts", Text, nullable=False),
+    Column("counts", _COUNTS, nullable=False),
     sqlite_strict=True,
 )
 Index(

@@ -101,7 +101,7 @@ class _Absorbing:
         async def work(connection: Connection) -> list[Any]:
             return await store_all(connection, self._sql, bundles, self._tickets)
 
-        rows = await self._connections.perform(work, timeout_s=self._timeout_s, repeatable=self._tickets is None)
+        rows = await self._connections.run(work, timeout_s=self._timeout_s, repeatable=self._tickets is None)
         incoming = {bundle.session.id: bundle.session for bundle in bundles}
         found: dict[UUID, Any] = {}
         for key, outcome, version, head, archived in rows:
@@ -130,7 +130,7 @@ class _Absorbing:
             async with connection.transaction():
                 return await _merge_all(connection, self._sql, [bundle.session for bundle in bundles])
 
-        return await self._connections.perform(work, timeout_s=self._timeout_s, repeatable=True)
+        return await self._connections.run(work, timeout_s=self._timeout_s, repeatable=True)
 
 
 def _failed(bundle: Bundle, error: PerdureError) -> dict[UUID, Any]:

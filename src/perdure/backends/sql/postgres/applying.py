@@ -12,7 +12,7 @@ from perdure.backends.sql.postgres.records import as_json, ids_of
 from perdure.backends.sql.postgres.statements import Statements
 from perdure.backends.sql.rows import read_counters
 from perdure.changes import Applied, SessionChange, check, entry_bytes, recall
-from perdure.errors import BackendError, CorruptDataError, PerdureError, SessionNotFoundError
+from perdure.errors import CorruptDataError, PerdureError, SessionNotFoundError
 from perdure.models.times import to_micros
 
 __all__ = ["apply_all"]
@@ -20,11 +20,20 @@ __all__ = ["apply_all"]
 Change = tuple[UUID, SessionChange]
 
 
-async def apply_all(connection: Connection, sql: Statements, changes: Sequence[Change]) -> list[Applied | PerdureError]:
-    """What becomes of each change, all in one transaction and one round trip; no two may be of one session.
+async def apply_all(
+    connection: Connection, sql: Statements, changes: Sequence[Change]
+) -> Sequence[Applied | PerdureError | None]:
+    """What becomes of each change, all in one transaction; no two may be of one session.
+
+    One round trip; a single change that is refused takes a second one. None says that the session came into being
+    meanwhile: the change is to be tried again.
 
     Raises: driver errors; then none of them was applied.
     """
+    if len(changes) == 1 and _only_appends(changes[0][1]):
+        applied = await _append(connection, sql, *changes[0])
+        if applied is not None:
+            return [applied]
     places = sorted(range(len(changes)), key=lambda place: changes[place][0])  # the order in which all take locks
     records: list[dict[str, Any]] = []
     bodies: list[str] = []
@@ -44,7 +53,37 @@ async def apply_all(connection: Connection, sql: Statements, changes: Sequence[C
     for row in rows:
         session_id, change = changes[row[0]]
         outcomes[row[0]] = Applied(row[6], row[7]) if row[1] is None else _answer(session_id, change, row)
-    return [outcome if outcome is not None else BackendError(NAME, "a change was not answered") for outcome in outcomes]
+    return outcomes
+
+
+def _only_appends(change: SessionChange) -> bool:
+    """Whether it has queries and nothing else, and is no repeat: what tracking sends."""
+    entries = change.set_entries or change.unset_entries
+    return bool(change.queries) and not entries and change.attempt == 1 and not _moves(change)
+
+
+async def _append(connection: Connection, sql: Statements, session_id: UUID, change: SessionChange) -> Applied | None:
+    """What became of a change that only appends; None where it is not plainly applicable."""
+    queries = change.queries
+    instants = [query.timestamp for query in queries]
+    row = await connection.fetchrow(
+        sql.append_queries,
+        session_id,
+        change.writer.bytes,
+        change.change_id.to_bytes(8),
+        change.head,
+        to_micros(change.at),
+        change.if_version,
+        change.owner,
+        change.max_queries,
+        len(queries),
+        sum(query.cache_hit for query in queries),
+        sum(query.size_bytes for query in queries),
+        to_micros(min(instants)),
+        to_micros(max(instants)),
+        [query.body for query in queries],
+    )
+    return None if row is None else Applied(row[0], row[1])
 
 
 def _record(place: int, session_id: UUID, change: SessionChange, *, first: int) -> dict[str, Any]:
@@ -113,8 +152,11 @@ def _moved(change: SessionChange) -> dict[str, Any]:
     return record
 
 
-def _answer(session_id: UUID, change: SessionChange, row: Sequence[Any]) -> Applied | PerdureError:
-    """Why a change was not applied, told by the functions that all backends share, of what the server looked at."""
+def _answer(session_id: UUID, change: SessionChange, row: Sequence[Any]) -> Applied | PerdureError | None:
+    """Why a change was not applied, told by the functions that all backends share, of what the server looked at.
+
+    None where nothing speaks against it: the session was not there when its turn came.
+    """
     if row[6] is None:
         return SessionNotFoundError(session_id)
     try:
@@ -128,4 +170,4 @@ def _answer(session_id: UUID, change: SessionChange, row: Sequence[Any]) -> Appl
         check(session, change, freed_bytes=row[1])
     except PerdureError as refusal:
         return refusal
-    return BackendError(NAME, f"the server refused a change of session {session_id} that nothing speaks against")
+    return None

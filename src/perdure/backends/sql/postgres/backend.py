@@ -188,8 +188,7 @@ class PostgresBackend:
         self, sessions: Sequence[StoredSession], *, tickets: Mapping[UUID, str] | None = None
     ) -> list[Absorbed]:
         """See `SessionBackend.absorb`."""
-        absorbing = absorb_all(self._connections, self._sql, sessions, tickets, timeout_s=self._bulk_timeout_s)
-        return await self._connections.apart(absorbing)
+        return await absorb_all(self._connections, self._sql, sessions, tickets, timeout_s=self._bulk_timeout_s)
 
     async def ticket(self, session_id: UUID, *, now: datetime) -> str:
         """See `SessionBackend.ticket`."""

@@ -31,23 +31,39 @@ BATCH_CHARACTERS = 8 * 1024 * 1024
 class _Waiting:
     session_id: UUID
     change: SessionChange
-    outcome: asyncio.Future[Applied]
-    characters: int
+    outcome: asyncio.Future[Applied] | None = None
+
+    @property
+    def characters(self) -> int:
+        """Roughly what it weighs on the way."""
+        return sum(len(query.body) for query in self.change.queries)
+
+    @property
+    def is_cancelled(self) -> bool:
+        """Whether its caller has gone away."""
+        return self.outcome is not None and self.outcome.cancelled()
 
     def tell(self, outcome: Applied | Exception) -> None:
         """Give the caller its answer, if it still waits."""
-        if self.outcome.done():
+        if self.outcome is None or self.outcome.done():
             return
         if isinstance(outcome, Applied):
             self.outcome.set_result(outcome)
         else:
             self.outcome.set_exception(outcome)
 
+    def cancel(self) -> None:
+        """Let its caller not wait for what will not come."""
+        if self.outcome is not None:
+            self.outcome.cancel()
+
 
 class GroupCommit:
     """Applies changes, those of one session in the order given, one batch at a time.
 
-    A change that fails takes no other with it. A batch whose answer was lost is sent again, as a repeat.
+    A change that fails takes no other with it. A batch whose answer was lost is sent again, as a repeat. A caller who
+    finds nothing under way sends by itself; batches of what waits meanwhile are sent by a task of their own, so that a
+    caller who is cancelled disturbs no other.
     """
 
     def __init__(self, connections: Connections, sql: Statements, *, timeout_s: float) -> None:
@@ -55,7 +71,7 @@ class GroupCommit:
         self._sql = sql
         self._timeout_s = timeout_s
         self._queue: dict[UUID, deque[_Waiting]] = {}
-        self._running = False
+        self._busy = False
 
     async def apply(self, session_id: UUID, change: SessionChange) -> Applied:
         """What became of the change, once it is committed.
@@ -63,31 +79,43 @@ class GroupCommit:
         Raises: as `SessionBackend.apply`.
         """
         self._connections.check_open()
-        outcome: asyncio.Future[Applied] = asyncio.get_running_loop().create_future()
-        waiting = _Waiting(session_id, change, outcome, sum(len(query.body) for query in change.queries))
-        self._queue.setdefault(session_id, deque()).append(waiting)
-        if not self._running:
-            self._running = True
-            self._connections.start(self._drain())
-        return await outcome
+        waiting = _Waiting(session_id, change)
+        if self._busy:
+            waiting.outcome = asyncio.get_running_loop().create_future()
+            self._queue.setdefault(session_id, deque()).append(waiting)
+            return await waiting.outcome
+        self._busy = True
+        try:
+            (outcome,) = await self._send([waiting])
+        finally:
+            if self._queue:
+                self._connections.start(self._drain())
+            else:
+                self._busy = False
+        if outcome is None:
+            return await self.apply(session_id, change)
+        if isinstance(outcome, Applied):
+            return outcome
+        raise outcome
 
     async def _drain(self) -> None:
         try:
             while self._queue:
                 await self._commit(self._next_batch())
         finally:
-            self._running = False
-            for waiting in [waiting for lane in self._queue.values() for waiting in lane]:
-                waiting.outcome.cancel()  # the event loop ends: nobody is left to send it
+            self._busy = False
+            for lane in self._queue.values():  # the event loop ends: nobody is left to send them
+                for waiting in lane:
+                    waiting.cancel()
             self._queue.clear()
 
     def _next_batch(self) -> list[_Waiting]:
-        """One change of each of the sessions that wait the longest. Who was cancelled meanwhile is passed over."""
+        """One change of each of the sessions that wait the longest. Whoever was cancelled meanwhile is passed over."""
         batch: list[_Waiting] = []
         characters = 0
         for session_id in list(islice(self._queue, BATCH)):
             lane = self._queue[session_id]
-            while lane and lane[0].outcome.cancelled():
+            while lane and lane[0].is_cancelled:
                 lane.popleft()
             if lane:
                 characters += lane[0].characters
@@ -109,7 +137,7 @@ class GroupCommit:
                 waiting.tell(error)
         except asyncio.CancelledError:
             for waiting in batch:
-                waiting.outcome.cancel()
+                waiting.cancel()
             raise
         except Exception as error:  # noqa: BLE001 (each is tried again, and its caller told)
             if len(batch) == 1:
@@ -119,10 +147,13 @@ class GroupCommit:
                 await self._commit([waiting])
         else:
             for waiting, outcome in zip(batch, outcomes, strict=True):
-                waiting.tell(outcome)
+                if outcome is None:
+                    self._queue.setdefault(waiting.session_id, deque()).appendleft(waiting)
+                else:
+                    waiting.tell(outcome)
 
-    async def _send(self, batch: Sequence[_Waiting]) -> list[Applied | PerdureError]:
-        async def work(connection: Connection) -> list[Applied | PerdureError]:
+    async def _send(self, batch: Sequence[_Waiting]) -> Sequence[Applied | PerdureError | None]:
+        async def work(connection: Connection) -> Sequence[Applied | PerdureError | None]:
             try:
                 return await apply_all(connection, self._sql, [(each.session_id, each.change) for each in batch])
             except BaseException as error:
@@ -131,4 +162,4 @@ class GroupCommit:
                         each.change = each.change.repeated()
                 raise
 
-        return await self._connections.perform(work, timeout_s=self._timeout_s, repeatable=True)
+        return await self._connections.run(work, timeout_s=self._timeout_s, repeatable=True)

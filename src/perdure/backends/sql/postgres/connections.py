@@ -17,6 +17,7 @@ from tenacity import (
 )
 
 from perdure.backends.sql.postgres.address import Address
+from perdure.backends.sql.postgres.deadlines import Deadlines
 from perdure.backends.sql.postgres.meanings import DRIVER_ERRORS, NAME, is_for_now, is_lost, is_too_early, mapped
 from perdure.errors import BackendClosedError, ConfigurationError, PerdureError
 
@@ -56,6 +57,12 @@ async def connect(address: Address) -> Connection:
         raise mapped(error) from error
 
 
+async def end(connection: Connection) -> None:
+    """Close it, and break off what is going on on it; never raises."""
+    with suppress(Exception):  # the driver has closed the socket then
+        await connection.close(timeout=FAREWELL_S)
+
+
 async def _connect(address: Address) -> Connection:
     settings = {"application_name": address.application_name, **(_SETTINGS if address.prepared else {})}
     try:
@@ -75,15 +82,17 @@ async def _connect(address: Address) -> Connection:
 class Connections:
     """Up to `most` connections, opened when needed, held open, and replaced when they break.
 
-    Work is done in tasks of its own: a caller who is cancelled neither breaks off what others share, nor leaves a
-    connection in the middle of a talk.
+    A caller who is cancelled takes the connection that it uses along; the next one gets another.
     """
 
     def __init__(self, address: Address, *, most: int) -> None:
         self._address = address
         self._idle: list[Connection] = []
         self._permits = asyncio.Semaphore(most)
+        self._deadlines = Deadlines()
         self._tasks: set[asyncio.Task[Any]] = set()
+        self._under_way = 0
+        self._quiet = asyncio.Event()
         self._held = 0
         self._is_open = False
 
@@ -91,19 +100,23 @@ class Connections:
         """Begin to take work."""
         self._is_open = True
 
+    async def aclose(self) -> None:
+        """Finish what is under way, then close; repeatable."""
+        self._is_open = False
+        while self._under_way or self._tasks:
+            self._quiet.clear()
+            if self._under_way:
+                await self._quiet.wait()
+            if self._tasks:
+                await asyncio.wait(self._tasks)
+        idle, self._idle = self._idle, []
+        self._held -= len(idle)
+        await asyncio.gather(*map(end, idle))
+
     @property
     def held(self) -> int:
         """Connections that are open at present."""
         return self._held
-
-    async def aclose(self) -> None:
-        """Finish what is under way, then close; repeatable."""
-        self._is_open = False
-        while self._tasks:
-            await asyncio.wait(self._tasks)
-        idle, self._idle = self._idle, []
-        self._held -= len(idle)
-        await asyncio.gather(*map(end, idle))
 
     def check_open(self) -> None:
         """Nothing, while it takes work.
@@ -114,19 +127,6 @@ class Connections:
         if not self._is_open:
             raise BackendClosedError(NAME)
 
-    async def run(self, work: Work[T], *, timeout_s: float, repeatable: bool = False) -> T:
-        """What `work` makes of a connection: see `perform`."""
-        return await self.apart(self.perform(work, timeout_s=timeout_s, repeatable=repeatable))
-
-    async def apart(self, work: Coroutine[Any, Any, T]) -> T:
-        """What comes of it, done in a task of its own."""
-        try:
-            self.check_open()
-        except BackendClosedError:
-            work.close()
-            raise
-        return await asyncio.shield(self.start(work))
-
     def start(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
         """Begin something in a task of its own, which `aclose` waits for."""
         task = asyncio.get_running_loop().create_task(work)
@@ -134,36 +134,44 @@ class Connections:
         task.add_done_callback(self._tasks.discard)
         return task
 
-    async def perform(self, work: Work[T], *, timeout_s: float, repeatable: bool = False) -> T:
-        """What `work` makes of a connection, in this task.
+    async def run(self, work: Work[T], *, timeout_s: float, repeatable: bool = False) -> T:
+        """What `work` makes of a connection.
 
         Failing, it is done again, a few times and within `timeout_s`, where nothing can have changed: there was no
         connection, or others were in the way; and where the answer was lost, if it is `repeatable`.
 
         Raises: what `work` raises, driver errors as `mapped` says.
         """
-        deadline = asyncio.get_running_loop().time() + timeout_s
+        self.check_open()
+        self._under_way += 1
         try:
-            return await self._attempt(work, deadline, repeatable)
-        except _AgainError as failure:
-            last = failure.error
+            deadline = asyncio.get_running_loop().time() + timeout_s
+            try:
+                return await self._attempt(work, deadline, repeatable)
+            except _AgainError:
+                return await self._persist(work, deadline, timeout_s, repeatable)
+        finally:
+            self._under_way -= 1
+            if not self._under_way:
+                self._quiet.set()
+
+    async def _persist(self, work: Work[T], deadline: float, timeout_s: float, repeatable: bool) -> T:
+        attempts = AsyncRetrying(
+            retry=retry_if_exception_type(_AgainError),
+            stop=stop_after_attempt(ATTEMPTS - 1) | stop_after_delay(timeout_s),
+            wait=wait_random_exponential(multiplier=FIRST_PAUSE_S, max=LONGEST_PAUSE_S),
+            reraise=True,
+        )
         try:
-            async for attempt in AsyncRetrying(
-                retry=retry_if_exception_type(_AgainError),
-                stop=stop_after_attempt(ATTEMPTS - 1) | stop_after_delay(timeout_s),
-                wait=wait_random_exponential(multiplier=FIRST_PAUSE_S, max=LONGEST_PAUSE_S),
-                reraise=True,
-            ):
-                with attempt:
-                    return await self._attempt(work, deadline, repeatable)
+            return await attempts(self._attempt, work, deadline, repeatable)
         except _AgainError as failure:
-            last = failure.error
-        raise last
+            raise failure.error from failure.error.__cause__
 
     async def _attempt(self, work: Work[T], deadline: float, repeatable: bool) -> T:
         try:
-            async with asyncio.timeout_at(deadline), self._permits:
-                return await self._use(work)
+            with self._deadlines.until(deadline):
+                async with self._permits:
+                    return await self._use(work)
         except _LostError as loss:
             again, error = repeatable, loss.error
         except DRIVER_ERRORS as failure:
@@ -220,9 +228,3 @@ class _AgainError(Exception):
 
     def __init__(self, error: PerdureError) -> None:
         self.error = error
-
-
-async def end(connection: Connection) -> None:
-    """Close it, and break off what is going on on it; never raises."""
-    with suppress(Exception):  # the driver has closed the socket then
-        await connection.close(timeout=FAREWELL_S)

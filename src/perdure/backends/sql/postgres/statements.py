@@ -41,6 +41,44 @@ from perdure.backends.sql.tables import metadata
 __all__ = ["Statement", "Statements", "quoted", "statements_in", "tables_in"]
 
 _DIALECT = asyncpg.dialect()
+
+_APPEND = """
+WITH moved AS (
+  UPDATE {schema}.sessions AS s SET
+    version = s.version + 1,
+    head = $4::text,
+    last_accessed_at = greatest(s.last_accessed_at, $5::bigint),
+    total_queries = s.total_queries + $9::integer,
+    cache_hits = s.cache_hits + $10::integer,
+    first_query_at = least(s.first_query_at, $12::bigint),
+    last_query_at = greatest(s.last_query_at, $13::bigint),
+    history_bytes = s.history_bytes + $11::bigint,
+    writers = $2::bytea || $3::bytea || int8send(s.version + 1) || int8send(s.total_queries + $9::integer)
+      || CASE position($2::bytea IN s.writers)
+        WHEN 0 THEN substring(s.writers FROM 1 FOR 31 * 40)
+        ELSE overlay(s.writers PLACING '' FROM position($2::bytea IN s.writers) FOR 40)
+      END
+  WHERE s.id = $1::uuid AND CASE WHEN
+    CASE position($2::bytea IN s.writers) % 40
+      WHEN 0 THEN position($2::bytea IN s.writers) = 0
+      WHEN 1 THEN $3::bytea > substring(s.writers FROM position($2::bytea IN s.writers) + 16 FOR 8)
+    END
+    AND ($7::text IS NULL OR s.user_id = $7::text)
+    AND s.archived_at IS NULL AND s.expires_at > $5::bigint
+    AND ($6::bigint IS NULL OR s.version = $6::bigint)
+    AND ($8::bigint IS NULL OR s.total_queries + $9::integer <= $8::bigint)
+  THEN true END
+  RETURNING s.id, s.version, s.total_queries
+), added AS (
+  INSERT INTO {schema}.session_queries (session_id, position, body)
+  SELECT m.id, m.total_queries - $9::integer + q.place, q.body
+  FROM moved AS m, unnest($14::text[]) WITH ORDINALITY AS q(body, place)
+)
+SELECT version, total_queries FROM moved
+"""
+"""What `apply_changes` does with one change that has queries and nothing else, in half the time; no row comes back where
+it is not plainly applicable. One change that touches one row sees that row as it is when its turn comes.
+"""
 _ZERO: ColumnElement[int] = literal_column("0", Integer)
 
 
@@ -107,7 +145,7 @@ class Statements:
         self.start_sweep = Statement.of(_start_sweep(tables["sweeps"]))
 
         name = quoted(schema)
-        self.revision = f"SELECT version_num FROM {name}.perdure_version"
+        self.append_queries = _APPEND.format(schema=name)
         self.apply_changes = _call(name, "apply_changes", 5)
         self.store_sessions = _call(name, "store_sessions", 9)
         self.rewrite_sessions = _call(name, "rewrite_sessions", 11)

@@ -15,6 +15,10 @@ NAMES = sa.Text().with_variant(JSONB(), "postgresql")
 WORD = sa.Text().with_variant(sa.Text(collation="C"), "postgresql")
 
 
+def of_a_session() -> sa.ForeignKeyConstraint:
+    return sa.ForeignKeyConstraint(["session_id"], ["sessions.id"], ondelete="CASCADE").ddl_if(dialect="sqlite")
+
+
 def upgrade() -> None:
     op.create_table(
         "sessions",
@@ -56,18 +60,20 @@ def upgrade() -> None:
         op.create_index(name, "sessions", [column, "id"], sqlite_where=where, postgresql_where=where)
     op.create_table(
         "session_entries",
-        sa.Column("session_id", KEY, sa.ForeignKey("sessions.id", ondelete="CASCADE"), primary_key=True),
+        sa.Column("session_id", KEY, primary_key=True),
         sa.Column("section", WORD, primary_key=True),
         sa.Column("key", WORD, primary_key=True),
         sa.Column("value", sa.Text, nullable=False),
+        of_a_session(),
         sqlite_strict=True,
         sqlite_with_rowid=False,
     )
     op.create_table(
         "session_queries",
-        sa.Column("session_id", KEY, sa.ForeignKey("sessions.id", ondelete="CASCADE"), primary_key=True),
+        sa.Column("session_id", KEY, primary_key=True),
         sa.Column("position", NUMBER, primary_key=True),
         sa.Column("body", sa.Text, nullable=False),
+        of_a_session(),
         sqlite_strict=True,
         sqlite_with_rowid=False,
     )
@@ -111,8 +117,8 @@ def create_metrics() -> None:
         sa.Column("session_id", KEY, primary_key=True),
         sa.Column("user_id", sa.Text),
         sa.Column("type", sa.Text, nullable=False),
-        sa.Column("assets", sa.Text, nullable=False, comment="JSON list"),
-        sa.Column("tags", sa.Text, nullable=False, comment="JSON list"),
+        sa.Column("assets", NAMES, nullable=False, comment="JSON list"),
+        sa.Column("tags", NAMES, nullable=False, comment="JSON list"),
         sa.Column("created_at", NUMBER, nullable=False),
         sa.Column("expires_at", NUMBER, nullable=False),
         sa.Column("last_accessed_at", NUMBER, nullable=False),
@@ -121,7 +127,7 @@ def create_metrics() -> None:
         sa.Column("total_queries", NUMBER, nullable=False),
         sa.Column("cache_hits", NUMBER, nullable=False),
         sa.Column("day", NUMBER, nullable=False, comment="of its creation: days since 1970-01-01, UTC"),
-        sa.Column("counts", sa.Text, nullable=False, comment="JSON object: perdure.models.measures"),
+        sa.Column("counts", NAMES, nullable=False, comment="JSON object: perdure.models.measures"),
         sqlite_strict=True,
     )
     op.create_index("ix_session_metrics_created", "session_metrics", ["created_at", "session_id"])
@@ -132,16 +138,16 @@ def create_metrics() -> None:
         sa.Column("day", NUMBER, nullable=False),
         sa.Column("type", sa.Text, nullable=False),
         sa.Column("user_id", sa.Text),
-        sa.Column("counts", sa.Text, nullable=False),
+        sa.Column("counts", NAMES, nullable=False),
         sqlite_strict=True,
     )
     op.create_table(
         "session_metrics_rollup",
-        sa.Column("label", sa.Text, primary_key=True, comment="all, or user:ID"),
+        sa.Column("label", WORD, primary_key=True, comment="all, or user:ID"),
         sa.Column("day", NUMBER, primary_key=True),
-        sa.Column("type", sa.Text, primary_key=True),
+        sa.Column("type", WORD, primary_key=True),
         sa.Column("sessions", NUMBER, nullable=False),
-        sa.Column("counts", sa.Text, nullable=False),
+        sa.Column("counts", NAMES, nullable=False),
         sqlite_strict=True,
     )
     op.create_index("ix_session_metrics_rollup_day", "session_metrics_rollup", ["day", "label", "type", "sessions"])

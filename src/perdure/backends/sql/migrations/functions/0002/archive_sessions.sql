@@ -5,6 +5,7 @@ CREATE FUNCTION {schema}.archive_sessions(copies json, instant bigint)
  LANGUAGE plpgsql
  SET search_path TO {schema_text}, 'pg_temp'
  SET enable_seqscan TO 'off'
+ SET plan_cache_mode TO 'force_generic_plan'
 AS $function$
 #variable_conflict use_column
 DECLARE

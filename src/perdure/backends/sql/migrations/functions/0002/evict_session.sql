@@ -4,6 +4,7 @@ CREATE FUNCTION {schema}.evict_session(session uuid, at_version bigint, at_head 
  LANGUAGE plpgsql
  SET search_path TO {schema_text}, 'pg_temp'
  SET enable_seqscan TO 'off'
+ SET plan_cache_mode TO 'force_generic_plan'
 AS $function$
 DECLARE
   same boolean;

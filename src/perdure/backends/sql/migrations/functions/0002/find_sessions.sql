@@ -1,8 +1,8 @@
 -- Rows of sessions that have all of the labels, newest first, from below a sort key on; `labelled_at` is what the label
 -- says of when it was created, and all else NULL where a label belongs to no session.
 --
--- The rarest label is read in the order of the page, each of the flags by itself, and the others looked up. Every way of
--- going about it that reads more than that is ruled out: plans are made once, and for stores of any size.
+-- The rarest label is read in the order of the page, each of the flags by itself, and the others looked up: no more than
+-- two pages are sorted. Other ways of going about it are ruled out, as plans are made once and for stores of any size.
 CREATE FUNCTION {schema}.find_sessions(labels text[], with_active boolean, with_archived boolean, below_at bigint, below_id uuid, since bigint, most integer)
  RETURNS TABLE(id uuid, user_id text, type text, assets jsonb, tags jsonb, created_at bigint, expires_at bigint, last_accessed_at bigint, archived_at bigint, version bigint, head text, total_queries bigint, cache_hits bigint, first_query_at bigint, last_query_at bigint, state_bytes bigint, history_bytes bigint, writers bytea, labelled_id uuid, labelled_at bigint)
  LANGUAGE plpgsql
@@ -34,33 +34,41 @@ BEGIN
     s.version, s.head, s.total_queries, s.cache_hits, s.first_query_at, s.last_query_at, s.state_bytes,
     s.history_bytes, '\x'::bytea, page.session_id, page.created_at
   FROM (
-    SELECT l.created_at, l.session_id
-    FROM session_labels AS l
-    WHERE with_active AND l.label = rarest AND l.archived = 0
-      AND (l.created_at, l.session_id) < (below_at, below_id) AND l.created_at >= since
-      AND NOT EXISTS (
-        SELECT FROM unnest(others) AS o(label)
-        WHERE NOT EXISTS (
-          SELECT FROM session_labels AS x
-          WHERE x.label = o.label AND x.archived = 0 AND x.created_at = l.created_at AND x.session_id = l.session_id
+    (
+      SELECT l.created_at, l.session_id
+      FROM session_labels AS l
+      WHERE with_active AND l.label = rarest AND l.archived = 0
+        AND (l.created_at, l.session_id) < (below_at, below_id) AND l.created_at >= since
+        AND NOT EXISTS (
+          SELECT FROM unnest(others) AS o(label)
+          WHERE NOT EXISTS (
+            SELECT FROM session_labels AS x
+            WHERE x.label = o.label AND x.archived = 0 AND x.created_at = l.created_at AND x.session_id = l.session_id
+            OFFSET 0
+          )
           OFFSET 0
         )
-        OFFSET 0
-      )
+      ORDER BY l.created_at DESC, l.session_id DESC
+      LIMIT most
+    )
     UNION ALL
-    SELECT l.created_at, l.session_id
-    FROM session_labels AS l
-    WHERE with_archived AND l.label = rarest AND l.archived = 1
-      AND (l.created_at, l.session_id) < (below_at, below_id) AND l.created_at >= since
-      AND NOT EXISTS (
-        SELECT FROM unnest(others) AS o(label)
-        WHERE NOT EXISTS (
-          SELECT FROM session_labels AS x
-          WHERE x.label = o.label AND x.archived = 1 AND x.created_at = l.created_at AND x.session_id = l.session_id
+    (
+      SELECT l.created_at, l.session_id
+      FROM session_labels AS l
+      WHERE with_archived AND l.label = rarest AND l.archived = 1
+        AND (l.created_at, l.session_id) < (below_at, below_id) AND l.created_at >= since
+        AND NOT EXISTS (
+          SELECT FROM unnest(others) AS o(label)
+          WHERE NOT EXISTS (
+            SELECT FROM session_labels AS x
+            WHERE x.label = o.label AND x.archived = 1 AND x.created_at = l.created_at AND x.session_id = l.session_id
+            OFFSET 0
+          )
           OFFSET 0
         )
-        OFFSET 0
-      )
+      ORDER BY l.created_at DESC, l.session_id DESC
+      LIMIT most
+    )
     ORDER BY created_at DESC, session_id DESC
     LIMIT most
   ) AS page

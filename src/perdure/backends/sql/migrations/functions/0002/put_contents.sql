@@ -5,6 +5,7 @@ CREATE FUNCTION {schema}.put_contents(kept uuid[], entry_of text[], sections tex
  LANGUAGE plpgsql
  SET search_path TO {schema_text}, 'pg_temp'
  SET enable_seqscan TO 'off'
+ SET plan_cache_mode TO 'force_generic_plan'
 AS $function$
 BEGIN
   INSERT INTO session_entries (session_id, section, key, value)

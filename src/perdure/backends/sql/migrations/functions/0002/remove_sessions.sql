@@ -4,6 +4,7 @@ CREATE FUNCTION {schema}.remove_sessions(ids uuid[])
  LANGUAGE plpgsql
  SET search_path TO {schema_text}, 'pg_temp'
  SET enable_seqscan TO 'off'
+ SET plan_cache_mode TO 'force_generic_plan'
  SET enable_hashjoin TO 'off'
  SET enable_mergejoin TO 'off'
 AS $function$
@@ -23,6 +24,8 @@ BEGIN
   IF found_labels IS DISTINCT FROM cardinality(labels) THEN -- a row is damaged: its labels are looked for
     DELETE FROM session_labels WHERE session_id = ANY (ids);
   END IF;
+  DELETE FROM session_entries WHERE session_id = ANY (ids);
+  DELETE FROM session_queries WHERE session_id = ANY (ids);
   DELETE FROM session_tickets WHERE session_id = ANY (ids);
   DELETE FROM sessions WHERE id = ANY (ids);
 END

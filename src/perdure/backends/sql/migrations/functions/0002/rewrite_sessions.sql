@@ -5,6 +5,7 @@ CREATE FUNCTION {schema}.rewrite_sessions(facts json, gone_of text[], gone_secti
  LANGUAGE plpgsql
  SET search_path TO {schema_text}, 'pg_temp'
  SET enable_seqscan TO 'off'
+ SET plan_cache_mode TO 'force_generic_plan'
  SET enable_hashjoin TO 'off'
  SET enable_mergejoin TO 'off'
 AS $function$

@@ -4,6 +4,7 @@ CREATE FUNCTION {schema}.settle_sessions(copies json)
  LANGUAGE plpgsql
  SET search_path TO {schema_text}, 'pg_temp'
  SET enable_seqscan TO 'off'
+ SET plan_cache_mode TO 'force_generic_plan'
 AS $function$
 DECLARE
   ids uuid[] := ARRAY(SELECT c.id FROM json_to_recordset(copies) AS c(id uuid));

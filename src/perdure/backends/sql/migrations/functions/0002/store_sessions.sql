@@ -8,6 +8,7 @@ CREATE FUNCTION {schema}.store_sessions(facts json, tickets json, entry_of text[
  LANGUAGE plpgsql
  SET search_path TO {schema_text}, 'pg_temp'
  SET enable_seqscan TO 'off'
+ SET plan_cache_mode TO 'force_generic_plan'
 AS $function$
 #variable_conflict use_column
 DECLARE
