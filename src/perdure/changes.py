@@ -49,8 +49,8 @@ _REMEMBERED = struct.Struct(">16sQQQ")
 class SessionChange:
     """What one write carries. Applied whole or not at all.
 
-    `writer` is a store, `change_id` grows with each of its changes; together they tell a repeat (`attempt` above 1)
-    from a new change. `at` is the writer's clock: backends read none. `expires_at` only takes effect where it is not
+    `writer` is a store, `change_id` grows with each of its changes; together they tell a repeat (`attempt` above 1, or
+    `resends` by a backend) from a new change. `at` is the writer's clock: backends read none. `expires_at` only takes effect where it is not
     earlier than the present expiry; on a session that is expired or archived at `at`, it is what revives it. `archive`
     moves the session to the archive as of `at`, active or not.
 
@@ -62,6 +62,7 @@ class SessionChange:
     change_id: int
     at: datetime
     attempt: int = 1
+    resends: int = 0
     if_version: int | None = None
     owner: str | None = None
     max_queries: int | None = None
@@ -80,10 +81,18 @@ class SessionChange:
     def head(self) -> str:
         """What the session is called after this change: two copies with equal version and head are the same.
 
-        Each attempt has its own: where a backend lost the first and others wrote before the second, what comes of it
-        is not the same.
+        Each attempt has its own, and each time that a backend sends one again by itself: where the first was lost and
+        others wrote before the second, what comes of it is not the same.
         """
-        return self._first_head if self.attempt == 1 else f"{self._first_head}.{self.attempt}"
+        if not self.is_repeat:
+            return self._first_head
+        attempt = "" if self.attempt == 1 else f".{self.attempt}"
+        return f"{self._first_head}{attempt}" + (f".r{self.resends}" if self.resends else "")
+
+    @property
+    def is_repeat(self) -> bool:
+        """Whether it may have been applied before."""
+        return self.attempt > 1 or self.resends > 0
 
     def made(self, head: str) -> bool:
         """Whether `head` is that of this change, whichever attempt of it was applied."""
@@ -94,8 +103,12 @@ class SessionChange:
         return f"{self.writer.hex}.{self.change_id}"
 
     def repeated(self) -> SessionChange:
-        """The same change, sent once more."""
+        """The same change, sent once more by whoever sent it before."""
         return replace(self, attempt=self.attempt + 1)
+
+    def resent(self) -> SessionChange:
+        """The same attempt, sent once more by a backend that got no answer to it."""
+        return replace(self, resends=self.resends + 1)
 
 
 class Draft(TypedDict, total=False):
@@ -155,7 +168,7 @@ def recall(session: StoredSession, change: SessionChange) -> Applied | None:
         if change_id > change.change_id:
             raise OutcomeUnknownError(session.id)
         return Applied(version, total) if change_id == change.change_id else None
-    if change.attempt > 1 and len(memory) >= REMEMBERED_WRITERS * _REMEMBERED.size:
+    if change.is_repeat and len(memory) >= REMEMBERED_WRITERS * _REMEMBERED.size:
         raise OutcomeUnknownError(session.id)
     return None
 

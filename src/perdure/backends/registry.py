@@ -29,7 +29,7 @@ POSTGRES_SCHEMES = ("postgresql", "postgres", "postgresql+asyncpg")
 def backend_for(url: str | None, *, more: Mapping[str, BackendFactory] | None = None) -> SessionBackend:
     """The backend of a URL, not opened yet; without one the embedded default.
 
-    Schemes: `memory`, `sqlite`, those of Redis (`redis`, `rediss`, `unix`, `redis+cluster`, `rediss+cluster`), those in
+    Schemes: `memory`, `sqlite`, those of Redis and of PostgreSQL (`REDIS_SCHEMES`, `POSTGRES_SCHEMES`), those in
     `more`, and those that installed packages name by an entry point in the group `perdure.backends` (the name is the
     scheme, the object a `BackendFactory`).
 

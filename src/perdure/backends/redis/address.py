@@ -63,11 +63,13 @@ class RedisAddress:
             raise ConfigurationError("not a Redis URL; for instance redis://localhost:6379/0") from None
         if parts.scheme not in SCHEMES or parts.fragment:
             raise ConfigurationError(f"not a Redis URL; for instance {', '.join(_EXAMPLES.values())}")
-        return cls(**_place(parts), **_parameters(parts))
+        return cls(**{**_place(parts), **_parameters(parts)})
 
     def __post_init__(self) -> None:
         if not _NAMESPACE.fullmatch(self.namespace):
             raise ConfigurationError("namespace must be 1 to 64 characters without braces and white space")
+        if self.cluster and self.db:
+            raise ConfigurationError("a cluster has no numbered databases; leave the path of the URL empty")
         for name, lowest, highest in _BOUNDS:
             value = getattr(self, name)
             if not lowest <= value <= highest:
@@ -134,8 +136,6 @@ def _place(parts: SplitResult) -> dict[str, Any]:
         return place | {"path": unquote(parts.path)}
     place["nodes"] = tuple(map(_host_and_port, hosts.split(",") if hosts else ["localhost"]))
     database = parts.path.strip("/")
-    if database and kind == "cluster":
-        raise ConfigurationError("a cluster has no numbered databases; leave the path of the URL empty")
     if len(place["nodes"]) > 1 and kind != "cluster":
         raise ConfigurationError(f"several hosts are for a cluster: {_EXAMPLES['redis+cluster']}")
     if database and not database.isdecimal():

@@ -29,6 +29,7 @@ from perdure.backends.redis.listing import Listing
 from perdure.backends.redis.meanings import NAME
 from perdure.backends.redis.moving import Moving
 from perdure.backends.redis.reading import Reading
+from perdure.backends.redis.schema import RedisSchema
 from perdure.backends.redis.sending import Wire
 from perdure.backends.redis.servers import Cluster, Servers, Single
 from perdure.backends.redis.writing import Writing
@@ -54,22 +55,24 @@ class RedisBackend:
     """
 
     name = NAME
-    schema = None
 
     def __init__(self, url: str = "redis://localhost:6379/0", *, client: Redis | None = None) -> None:
         self.address = RedisAddress.of(url)
         self._layout = Layout(self.address.namespace, self.address.buckets)
-        servers: Servers
-        if self.address.cluster:
-            servers = Cluster(self.address, self._layout)
-        else:
-            servers = Single(self.address, pool=None if client is None else client.connection_pool)
-        self._wire = Wire(servers, timeout_s=self.address.timeout)
+        self._pool = None if client is None else client.connection_pool
+        self.schema = RedisSchema(self.address, self._layout, self._new_wire)
+        self._wire = self._new_wire()
         self._writing = Writing(self._wire, self._layout)
         self._reading = Reading(self._wire, self._layout)
         self._listing = Listing(self._wire, self._layout)
         self._moving = Moving(self._wire, self._layout)
         self.cache = RedisCache(self._wire, self._layout)
+
+    def _new_wire(self) -> Wire:
+        servers: Servers = (
+            Cluster(self.address, self._layout) if self.address.cluster else Single(self.address, pool=self._pool)
+        )
+        return Wire(servers, timeout_s=self.address.timeout)
 
     async def open(self) -> None:
         """See `SessionBackend.open`.

@@ -47,7 +47,7 @@ class RedisCache:
         for place in reversed(own):
             del fields[place : place + 2]
         try:
-            return read_session(session_id, fields, reply[1])
+            return read_session(session_id, fields, reply[1], history=len(reply[1]))
         except (ValueError, OverflowError) as error:
             raise damaged(session_id, error) from error
 

@@ -25,6 +25,7 @@ __all__ = [
     "count_due",
     "facts_of",
     "last_sweep",
+    "layout_of",
 ]
 
 log = EventLog("perdure.redis")
@@ -175,15 +176,23 @@ async def check_rights(wire: Wire, layout: Layout) -> None:
         # A full or read-only server is asked again by whoever writes; what is there can be read all the same.
 
 
+async def layout_of(wire: Wire, layout: Layout) -> dict[bytes, bytes] | None:
+    """What is noted of how the data is laid out; None where there is no data."""
+    reply = await wire.send(Call(script("layout"), 0, (layout.meta,), ()))
+    return dict(zip(reply[::2], reply[1::2], strict=True)) or None
+
+
 async def check_layout(wire: Wire, layout: Layout) -> None:
     """Note how the data is laid out where there is none yet, else see that it is as expected.
 
     Raises:
         SchemaError: it is not.
     """
-    noted = ("format", FORMAT, "buckets", layout.buckets)
-    reply = await wire.send(Call(script("meta"), 0, (layout.meta,), noted))
-    kept = dict(zip(reply[::2], reply[1::2], strict=True))
+    kept = await layout_of(wire, layout)
+    if kept is None:
+        noted = ("format", FORMAT, "buckets", layout.buckets)
+        await wire.send(Call(script("meta"), 0, (layout.meta,), noted))
+        kept = await layout_of(wire, layout) or {}
     if not kept.get(b"format", b"").isdigit() or not kept.get(b"buckets", b"").isdigit():
         raise SchemaError(NAME, f"what is kept under the namespace {layout.namespace!r} is not perdure's")
     form, buckets = int(kept[b"format"]), int(kept[b"buckets"])

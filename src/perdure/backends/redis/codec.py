@@ -189,9 +189,8 @@ def read_summary(session_id: UUID, facts: bytes | None, labels: bytes | None) ->
         raise ValueError("it has no facts" if facts is None else "it has no labels")
     row = facts.split(b" ", 11)
     about = labels.decode().split("\0")
-    names = 4 + int(about[1])
-    if len(row) != 12 or len(about) <= names or about[-1]:
-        raise ValueError("its facts or labels are cut short")
+    if len(row) != 12 or len(about) < 5 or len(about) <= (names := 4 + int(about[1])) or about[-1]:
+        raise ValueError("its facts or labels cannot be read")
     user, front, archived = about[3], row[10], row[7]
     return StoredSession(
         session_id,
@@ -225,11 +224,14 @@ def read_head(head: bytes, front: bytes) -> str:
     return head[1:].decode()
 
 
-def read_session(session_id: UUID, fields: Sequence[bytes], bodies: Sequence[bytes]) -> StoredSession:
-    """The session in the fields and values of a hash, and (a part of) the list of its queries.
+def read_session(
+    session_id: UUID, fields: Sequence[bytes], bodies: Sequence[bytes], *, history: int | None = None
+) -> StoredSession:
+    """The session in the fields and values of a hash, and the newest `history` of its queries (None: all).
 
     Raises:
-        ValueError, OverflowError: its facts cannot be read, or there is an entry in a section that does not exist.
+        ValueError, OverflowError: its facts cannot be read, there is an entry in a section that does not exist, or a
+            part of the history is missing.
     """
     values = dict(zip(fields[::2], fields[1::2], strict=True))
     session = read_summary(session_id, values.pop(_FACTS, None), values.pop(_LABELS, None))
@@ -241,6 +243,9 @@ def read_session(session_id: UUID, fields: Sequence[bytes], bodies: Sequence[byt
         if section is None:
             raise ValueError(f"it has an entry in no section: {name[:40]!r}")
         sections[section][text_of(name[1:])] = text_of(raw)
+    expected = session.total_queries if history is None else min(history, session.total_queries)
+    if len(bodies) != expected:
+        raise ValueError(f"{len(bodies)} of {expected} queries are there")
     session.queries = [text_of(body) for body in bodies]
     session.first_position = session.total_queries - len(session.queries) + 1
     return session

@@ -176,6 +176,8 @@ class Lane:
         except (RedisError, OSError, TimeoutError) as error:
             if self._connection is not None:
                 await self._connection.disconnect(nowait=True)
+            if isinstance(error, TimeoutError) and not str(error):
+                error = TimeoutError("no answer in time")
             lost = LostError(error, sent=sent and not isinstance(error, BusyLoadingError))
             for parcel in parcels:
                 parcel.lose(lost)

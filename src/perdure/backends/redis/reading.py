@@ -13,6 +13,7 @@ from perdure.backends.redis.meanings import mapped
 from perdure.backends.redis.scripting import script
 from perdure.backends.redis.sending import Call, Wire, Word
 from perdure.backends.redis.writing import damaged
+from perdure.errors import CorruptDataError
 from perdure.models import StoredSession
 from perdure.models.times import from_micros
 
@@ -32,7 +33,7 @@ class Reading:
     async def read(self, session_id: UUID, *, history: int | None = None) -> StoredSession | None:
         """See `SessionBackend.read`."""
         reply = await self._wire.send(self._read_call(session_id, history))
-        return None if reply is None else _session(session_id, *reply)
+        return None if reply is None else _session(session_id, *reply, history=history)
 
     async def read_many(self, session_ids: Sequence[UUID]) -> list[StoredSession | Exception | None]:
         """Whole sessions, in one round trip to each server; what is wrong with one is given in its place."""
@@ -41,8 +42,8 @@ class Reading:
         for session_id, reply in zip(session_ids, replies, strict=True):
             try:
                 found.append(reply if reply is None or isinstance(reply, Exception) else _session(session_id, *reply))
-            except (ValueError, OverflowError) as error:
-                found.append(damaged(session_id, error))
+            except CorruptDataError as error:
+                found.append(error)
         return found
 
     async def queries(
@@ -102,9 +103,11 @@ class Reading:
         return Call(script("read"), bucket, keys, ("" if history is None else history,))
 
 
-def _session(session_id: UUID, fields: list[bytes], bodies: list[bytes]) -> StoredSession:
+def _session(
+    session_id: UUID, fields: list[bytes], bodies: list[bytes], *, history: int | None = None
+) -> StoredSession:
     try:
-        return read_session(session_id, fields, bodies)
+        return read_session(session_id, fields, bodies, history=history)
     except (ValueError, OverflowError) as error:
         raise damaged(session_id, error) from error
 

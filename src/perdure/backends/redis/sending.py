@@ -20,7 +20,7 @@ from perdure.backends.redis.lanes import MOST_BYTES, Lane, LostError, Parcel
 from perdure.backends.redis.meanings import NAME, PASSING, code_of, mapped
 from perdure.backends.redis.scripting import Script
 from perdure.backends.redis.servers import Servers
-from perdure.errors import BackendClosedError, BackendError
+from perdure.errors import BackendClosedError, BackendError, ConfigurationError
 
 __all__ = ["Call", "Wire", "Word"]
 
@@ -223,10 +223,11 @@ class Wire:
             pending = [call for call in calls if call.reply is NONE_YET]
             lost = await self._attempt(pending, deadline, alone=not at_once)
             refused = _refusal(pending)
-            reason = refused if lost is None else lost
+            if lost is None or loop.time() < deadline:  # else what went before says more than that the time is up
+                reason = refused if lost is None else lost
 
     async def _look_again(self) -> None:
-        with suppress(BackendError):  # the next attempt says as much
+        with suppress(BackendError, ConfigurationError):  # the next attempt says as much
             await self.servers.look_again()
 
 

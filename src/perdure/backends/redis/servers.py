@@ -23,6 +23,7 @@ from perdure.backends.redis.address import RedisAddress
 from perdure.backends.redis.keys import Layout
 from perdure.backends.redis.lanes import Lane
 from perdure.backends.redis.meanings import mapped
+from perdure.errors import ConfigurationError
 
 NODE_PATIENCE_S = 1.0
 """How long one node may take to say where the slots are, before the next is asked."""
@@ -158,6 +159,7 @@ class Cluster:
 
         Raises:
             BackendUnavailableError: no node answers, or none has a slot that a bucket is in.
+            ConfigurationError: what answers is no cluster.
         """
         now = asyncio.get_running_loop().time()
         if self._looking is None and now < self._looked_at + LOOKS_APART_S:
@@ -172,6 +174,8 @@ class Cluster:
         try:
             owners = await self._ask(self._known)
         except (RedisError, RedisClusterException, OSError, TimeoutError) as error:
+            if "Cluster mode is not enabled" in str(error):
+                raise ConfigurationError(f"redis: {self._address} is not a node of a cluster; use redis://") from error
             raise mapped(error) from error
         for node in owners:
             if node.name not in self._servers:

@@ -134,13 +134,13 @@ class _ChangeCall(Call):
         bucket, keys = layout.place(session_id)
         super().__init__(script("apply"), bucket, keys, _change_arguments(session_id, change), writes=True)
         self.change = change
-        self.arguments[0] = change.attempt
+        self.arguments[0] = change.attempt + change.resends
 
     def repeat(self) -> None:
         """See `Call.repeat`."""
         self.attempt += 1
-        self.change = self.change.repeated()
-        self.arguments[0] = self.change.attempt
+        self.change = self.change.resent()
+        self.arguments[0] = self.change.attempt + self.change.resends
         self.arguments[3] = _head_tail(self.change)
 
 

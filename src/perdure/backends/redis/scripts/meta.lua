@@ -1,7 +1,5 @@
--- How the data is laid out. KEYS: where that is noted. ARGV: what to note where nothing is. Answer: fields and values.
-local kept = redis.call('HGETALL', KEYS[1])
-if #kept > 0 then
-  return kept
+-- Note how the data is laid out, where nothing is noted. KEYS: where. ARGV: fields and values.
+if redis.call('EXISTS', KEYS[1]) == 0 then
+  redis.call('HSET', KEYS[1], unpack(ARGV))
 end
-redis.call('HSET', KEYS[1], unpack(ARGV))
-return redis.call('HGETALL', KEYS[1])
+return 1

@@ -59,7 +59,7 @@ async def apply_all(
 def _only_appends(change: SessionChange) -> bool:
     """Whether it has queries and nothing else, and is no repeat: what tracking sends."""
     entries = change.set_entries or change.unset_entries
-    return bool(change.queries) and not entries and change.attempt == 1 and not _moves(change)
+    return bool(change.queries) and not entries and not change.is_repeat and not _moves(change)
 
 
 async def _append(connection: Connection, sql: Statements, session_id: UUID, change: SessionChange) -> Applied | None:
@@ -100,7 +100,7 @@ def _record(place: int, session_id: UUID, change: SessionChange, *, first: int) 
         "cache_hits": 0,
         "history_bytes": 0,
     }
-    if change.attempt > 1:
+    if change.is_repeat:
         record["again"] = True
     if change.if_version is not None:
         record["if_version"] = change.if_version

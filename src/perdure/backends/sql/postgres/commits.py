@@ -159,7 +159,7 @@ class GroupCommit:
             except BaseException as error:
                 if not isinstance(error, asyncpg.PostgresError) or is_lost(error):
                     for each in batch:  # it may have been applied: from now on it is a repeat
-                        each.change = each.change.repeated()
+                        each.change = each.change.resent()
                 raise
 
         return await self._connections.run(work, timeout_s=self._timeout_s, repeatable=True)
