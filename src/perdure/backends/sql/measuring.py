@@ -3,28 +3,27 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator
 from datetime import datetime
 from functools import lru_cache
 from itertools import islice
 from typing import Any
 from uuid import UUID
 
-from pydantic_core import from_json
 from sqlalchemy import ColumnElement, TableValuedAlias, bindparam, func
 
 from perdure.backends.cursors import SortKey, read_cursor
-from perdure.backends.labels import wanted_labels
-from perdure.backends.measuring import key_of, measures_of, metrics_page
-from perdure.backends.sql.periods import FOREVER, Days
+from perdure.backends.measuring import measures_of, metrics_page
+from perdure.backends.sql.periods import FOREVER
 from perdure.backends.sql.reading import fetched, find_in, read_bodies, snapshot
+from perdure.backends.sql.rows import read_metrics
 from perdure.backends.sql.statements import SQL, text_of
-from perdure.backends.sql.summing import sums_of, user_sums, without_these
+from perdure.backends.sql.summing import Summing, sums_of, user_sums, without_these
 from perdure.backends.sql.tables import metadata
 from perdure.logs import EventLog
-from perdure.models import Measured, Measures, Page, SessionFilter, SessionMetrics, StatsFilter, StoredSession
-from perdure.models.measures import added, counts_of
-from perdure.models.times import EPOCH, from_micros, to_micros
+from perdure.models import Measured, Measures, Page, SessionFilter, SessionMetrics, StatsFilter
+from perdure.models.measures import counts_of
+from perdure.models.times import EPOCH, to_micros
 
 __all__ = ["measure_in", "metrics_in"]
 
@@ -66,34 +65,16 @@ def _active(
 
 def _archived(connection: sqlite3.Connection, wanted: StatsFilter, left_out: frozenset[UUID]) -> dict[str, int]:
     """What archived and purged sessions count."""
-    days, owned, typed = Days.of(wanted), wanted.user_id is not None, wanted.session_type is not None
-    parameters: dict[str, Any] = {
-        "label": wanted_labels(SessionFilter(user_id=wanted.user_id))[0],
-        "user": wanted.user_id,
-        "type": wanted.session_type,
-        "first": days.first,
-        "end": days.end,
-        **_bounds(wanted),
-    }
-    for number, (start, stop) in enumerate(days.edges):
-        parameters |= {f"from_{number}": start, f"to_{number}": stop}
-    sums = dict[str, int]()
-    for statement in _sums(typed=typed, owned=owned, edges=len(days.edges)):
-        sums = added(sums, dict(fetched(connection, statement, parameters)))
+    summing = Summing(wanted)
+    kinds = {"typed": summing.typed, "owned": summing.owned}
+    rows = [fetched(connection, each, summing.parameters) for each in _sums(**kinds, edges=summing.edges)]
     ids = [known.bytes for known in left_out]
     for start in range(0, len(ids), _IDS_AT_ONCE):
         some = ids[start : start + _IDS_AT_ONCE]
         some += some[-1:] * (_IDS_AT_ONCE - len(some))  # one statement for any number
         numbered = {f"id_{number}": known for number, known in enumerate(some)}
-        sums = added(sums, dict(fetched(connection, _without(typed=typed, owned=owned), {**parameters, **numbered})))
-    return sums if wanted.user_id is None else added(sums, {f"user:{wanted.user_id}": sums.get("sessions", 0)})
-
-
-def _bounds(wanted: StatsFilter) -> dict[str, int]:
-    return {
-        "since": -FOREVER if wanted.since is None else to_micros(wanted.since),
-        "until": FOREVER if wanted.until is None else to_micros(wanted.until),
-    }
+        rows.append(fetched(connection, _without(**kinds), {**summing.parameters, **numbered}))
+    return summing.total(*rows)
 
 
 def _each(counts: ColumnElement[Any]) -> TableValuedAlias:
@@ -131,36 +112,15 @@ def _archived_page(
 ) -> list[Measured]:
     """The newest archived and purged ones below a sort key; one that cannot be read is left out, and logged."""
     below_at, below_id = (FOREVER, b"\xff" * 17) if below is None else (to_micros(below[0]), below[1].bytes)
-    parameters = {"type": wanted.session_type, "user": wanted.user_id, **_bounds(wanted), "limit": limit}
     found = list[Measured]()
     while True:
-        keys = {"below_at": below_at, "below_id": below_id}
-        rows = fetched(connection, SQL.select_metrics, {**parameters, **keys})
+        keys = {"below_at": below_at, "below_id": below_id, "limit": limit}
+        rows = fetched(connection, SQL.select_metrics, {**Summing(wanted).parameters, **keys})
         for row in rows:
             try:
-                found.append(_read_row(row))
+                found.append(read_metrics(row))
             except (ValueError, TypeError, OverflowError) as error:
                 log.warning("session.unmeasured", session_id=row[0].hex(), error=str(error))
         if len(rows) < limit or len(found) >= limit:
-            return sorted(found, key=key_of, reverse=True)[:limit]
+            return found[:limit]
         below_at, below_id = rows[-1][5], rows[-1][0]
-
-
-def _read_row(row: Sequence[Any]) -> Measured:
-    """What a row of `session_metrics` says."""
-    facts = StoredSession(
-        id=UUID(bytes=row[0]),
-        user_id=row[1],
-        type=row[2],
-        assets=tuple(from_json(row[3])),
-        tags=tuple(from_json(row[4])),
-        created_at=from_micros(row[5]),
-        expires_at=from_micros(row[6]),
-        last_accessed_at=from_micros(row[7]),
-        archived_at=from_micros(row[8]),
-        version=row[9],
-        total_queries=row[10],
-        cache_hits=row[11],
-        sections={},
-    )
-    return Measured(facts, from_json(row[13]))

@@ -15,10 +15,9 @@ from uuid import UUID
 
 from pydantic_core import to_json
 
-from perdure.backends.sql.periods import day_of
+from perdure.backends.sql.rows import metrics_row
 from perdure.backends.sql.statements import SQL
 from perdure.models import Measured, StoredSession
-from perdure.models.times import to_micros
 
 __all__ = ["forget_metrics", "put_metrics", "record_in"]
 
@@ -50,21 +49,7 @@ def _record_one(connection: sqlite3.Connection, session: StoredSession, at: date
 
 
 def _row_of(measured: Measured) -> dict[str, Any]:
-    session = measured.facts
-    assert session.archived_at is not None
-    return {
-        "session_id": session.id.bytes,
-        "user_id": session.user_id,
-        "type": session.type,
-        "assets": to_json(session.assets).decode(),
-        "tags": to_json(session.tags).decode(),
-        "created_at": to_micros(session.created_at),
-        "expires_at": to_micros(session.expires_at),
-        "last_accessed_at": to_micros(session.last_accessed_at),
-        "archived_at": to_micros(session.archived_at),
-        "version": session.version,
-        "total_queries": session.total_queries,
-        "cache_hits": session.cache_hits,
-        "day": day_of(session.created_at),
-        "counts": to_json(measured.counts).decode(),
-    }
+    """The row of `session_metrics`, as SQLite takes it."""
+    row = metrics_row(measured)
+    written = {name: to_json(row[name]).decode() for name in ("assets", "tags", "counts")}
+    return {**row, **written, "session_id": measured.facts.id.bytes}

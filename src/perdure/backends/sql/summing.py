@@ -24,12 +24,44 @@ from sqlalchemy import (
     union_all,
 )
 
-__all__ = ["EachCount", "sums_of", "user_sums", "without_these"]
+from perdure.backends.labels import wanted_labels
+from perdure.backends.sql.periods import FOREVER, Days
+from perdure.models import SessionFilter, StatsFilter
+from perdure.models.measures import added
+from perdure.models.times import to_micros
+
+__all__ = ["EachCount", "Summing", "sums_of", "user_sums", "without_these"]
 
 EachCount = Callable[[ColumnElement[Any]], TableValuedAlias]
 """Makes of the column `counts` a table of columns `key` and `value`."""
 
 _USER = literal_column("'user:'", Text)
+
+
+class Summing:
+    """What a filter asks of the statements below."""
+
+    def __init__(self, wanted: StatsFilter) -> None:
+        days = Days.of(wanted)
+        self.typed = wanted.session_type is not None
+        self.owned = wanted.user_id is not None
+        self.edges = len(days.edges)
+        self.parameters: dict[str, Any] = {
+            "label": wanted_labels(SessionFilter(user_id=wanted.user_id))[0],
+            "user": wanted.user_id,
+            "type": wanted.session_type,
+            "first": days.first,
+            "end": days.end,
+            "since": -FOREVER if wanted.since is None else to_micros(wanted.since),
+            "until": FOREVER if wanted.until is None else to_micros(wanted.until),
+        }
+        for number, (start, stop) in enumerate(days.edges):
+            self.parameters |= {f"from_{number}": start, f"to_{number}": stop}
+
+    def total(self, *rows: Any) -> dict[str, int]:
+        """The sum of what the statements gave, users counted."""
+        sums = added(*map(dict, rows))
+        return added(sums, {self.parameters["label"]: sums.get("sessions", 0)}) if self.owned else sums
 
 
 class _Wanted:

@@ -120,6 +120,9 @@ BEGIN
   END IF;
   IF moving AND applied > 0 THEN
     PERFORM relabel(before, label_rows(keys));
+    PERFORM put_metrics(array_agg(c.id))
+    FROM json_to_recordset(changes) AS c(id uuid, archive boolean)
+    WHERE c.archive HAVING count(*) > 0;
   END IF;
   IF applied < cardinality(ids) THEN
     RETURN QUERY
