@@ -5,7 +5,22 @@
 -- Answer: of each its id, score, and facts (or only id and score), and where the next piece begins (score, id), or nothing
 -- where this was all.
 local limit, with_facts, kinds, budget = tonumber(ARGV[1]), ARGV[2] == '1', ARGV[3], tonumber(ARGV[8])
-local below, below_id, before, lowest = tonumber(ARGV[4]), ARGV[5], tonumber(ARGV[6]), tonumber(ARGV[7])
+local below, below_id, before, lowest = tonumber(ARGV[4]), hex_of(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7])
+
+-- The place of the first entry below the cursor; among many of one instant it is looked for by halving.
+local function place_below(key)
+  local first = redis.call('ZCOUNT', key, '(' .. ARGV[4], '+inf')
+  local last = redis.call('ZCOUNT', key, ARGV[4], '+inf')
+  while first < last do
+    local middle = math.floor((first + last) / 2)
+    if hex_of(redis.call('ZREVRANGE', key, middle, middle)[1]) < below_id then
+      last = middle
+    else
+      first = middle + 1
+    end
+  end
+  return first
+end
 
 -- The index with the fewest entries is read, the others are asked.
 local function opened(base, kind)
@@ -24,7 +39,7 @@ local function opened(base, kind)
   local stream = {command = 'ZREVRANGE', base = base, key = table.remove(keys, rarest), others = keys,
     rank = 0, examined = 0, chunk = math.ceil(limit / (#KEYS * #kinds)) + 2}
   if below then
-    stream.rank = redis.call('ZCOUNT', stream.key, '(' .. ARGV[4], '+inf')
+    stream.rank = place_below(stream.key)
   end
   if before then
     stream.rank = math.max(stream.rank, redis.call('ZCOUNT', stream.key, ARGV[6], '+inf'))
@@ -32,7 +47,7 @@ local function opened(base, kind)
   return stream
 end
 
--- Drop from the piece just read what is not below the cursor, and what lacks a label.
+-- Drop from the piece just read what is too old, and what lacks a label.
 local function sift(stream)
   local ids, scores = {}, {}
   for place = 1, #stream.items, 2 do
@@ -42,9 +57,7 @@ local function sift(stream)
       stream.is_over = true
       break
     end
-    if not (below and score == below and not precedes(score, id, below, below_id)) then
-      ids[#ids + 1], scores[#scores + 1] = id, score
-    end
+    ids[#ids + 1], scores[#scores + 1] = id, score
   end
   for _, key in ipairs(stream.others) do
     if #ids == 0 then
