@@ -8,29 +8,43 @@ from collections.abc import Iterable
 from perdure.backends.cursors import SortKey, read_cursor, write_cursor
 from perdure.models import Measured, Measures, Page, SessionMetrics
 
-__all__ = ["key_of", "measures_of", "metrics_page"]
+__all__ = ["MeasuresTally", "measures_of", "metrics_page"]
+
+
+class MeasuresTally:
+    """The sums of the sessions that were added, their users counted."""
+
+    def __init__(self) -> None:
+        self._total: Counter[str] = Counter()
+
+    def add(self, session: Measured) -> None:
+        """One more session."""
+        self._total.update(session.counts)
+        if session.facts.user_id is not None:
+            self._total[f"user:{session.facts.user_id}"] += 1
+
+    def measures(self) -> Measures:
+        """The sums so far."""
+        return Measures(dict(self._total))
 
 
 def measures_of(sessions: Iterable[Measured]) -> Measures:
     """The sums of some sessions, their users counted."""
-    total: Counter[str] = Counter()
+    tally = MeasuresTally()
     for session in sessions:
-        total.update(session.counts)
-        if session.facts.user_id is not None:
-            total[f"user:{session.facts.user_id}"] += 1
-    return Measures(dict(total))
+        tally.add(session)
+    return tally.measures()
 
 
 def metrics_page(sessions: Iterable[Measured], *, cursor: str | None, limit: int) -> Page[SessionMetrics]:
     """One page of all the sessions that there are, in any order; see `SessionBackend.metrics`."""
     below = read_cursor(cursor)
-    ordered = sorted((session for session in sessions if below is None or key_of(session) < below), key=key_of)
-    found = ordered[::-1][:limit]
-    more = len(ordered) > limit
+    ordered = sorted((each for each in sessions if below is None or _key_of(each) < below), key=_key_of, reverse=True)
+    found = ordered[:limit]
     page = [SessionMetrics.counted(session.facts, session.counts) for session in found]
-    return Page(page, write_cursor(key_of(found[-1])) if more else None)
+    return Page(page, write_cursor(_key_of(found[-1])) if len(ordered) > limit else None)
 
 
-def key_of(session: Measured) -> SortKey:
+def _key_of(session: Measured) -> SortKey:
     """By what metrics are ordered."""
     return session.facts.created_at, session.facts.id

@@ -347,9 +347,9 @@ class SessionBackend(Protocol):
         """What sessions amount to: those that are kept, and those that `purge` removed as they were then; each once.
 
         Sessions that were deleted or evicted do not count, nor do those in `without`. Those that are not archived have
-        expired if they have at `now`. All is of one instant. Costs the sessions that are not archived; of the archive
-        no more than the days and types of session that are asked about, and the users in them, where the backend is
-        one to keep an archive in.
+        expired if they have at `now`. Each counts as what it is at some instant of the call. Costs the sessions that
+        are not archived; of the archive no more than the days and types of session that are asked about, and the users
+        in them, where the backend is one to keep an archive in.
         """
 
     async def metrics(self, wanted: StatsFilter, *, cursor: str | None = None, limit: int) -> Page[SessionMetrics]:

@@ -239,8 +239,14 @@ class PostgresBackend:
 
     async def metrics(self, wanted: StatsFilter, *, cursor: str | None = None, limit: int) -> Page[SessionMetrics]:
         """See `SessionBackend.metrics`."""
-        place = {"schema": self._address.schema, "sql": self._sql}
-        work = partial(measuring.metrics_in, **place, wanted=wanted, cursor=cursor, limit=limit)
+        work = partial(
+            measuring.metrics_in,
+            schema=self._address.schema,
+            sql=self._sql,
+            wanted=wanted,
+            cursor=cursor,
+            limit=limit,
+        )
         return await self._run_long(work, repeatable=True)
 
     async def record(self, sessions: Sequence[StoredSession], *, at: datetime) -> list[bool]:
