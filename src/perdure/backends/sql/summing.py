@@ -43,6 +43,7 @@ class Summing:
 
     def __init__(self, wanted: StatsFilter) -> None:
         days = Days.of(wanted)
+        months = (days.end, days.end) if wanted.user_id is not None else days.months
         self.typed = wanted.session_type is not None
         self.owned = wanted.user_id is not None
         self.edges = len(days.edges)
@@ -52,6 +53,8 @@ class Summing:
             "type": wanted.session_type,
             "first": days.first,
             "end": days.end,
+            "first_month": months[0],
+            "end_month": months[1],
             "since": -FOREVER if wanted.since is None else to_micros(wanted.since),
             "until": FOREVER if wanted.until is None else to_micros(wanted.until),
         }
@@ -81,18 +84,28 @@ def sums_of(
 ) -> Select[Any] | CompoundSelect[Any]:
     """Rows of key and sum: of the days from `:first` to before `:end`, and of `edges` parts of days.
 
-    Left out is what sessions count that are active again. `:label` is that of all, or of the user. Users are not
+    Days of whole months, from `:first_month` to before `:end_month`, are taken by the month. Left out is what sessions
+    count that are active again. `:label` is that of all, or of the user. Users are not
     counted in what the roll-up has: `user_sums` gives them, or there is but one.
     """
     wanted = _Wanted(typed=typed, owned=owned)
     rollup, changes, metrics = (tables[f"session_metrics{part}"] for part in ("_rollup", "_changes", ""))
     labels = tables["session_labels"]
     label, first, end = _param("label", Text), _param("first", BigInteger), _param("end", BigInteger)
-    whole = select(_number(1).label("sign"), cast(null(), Text).label("user_id"), rollup.c.counts).where(
-        rollup.c.label == label, rollup.c.day >= first, rollup.c.day < end
-    )
-    if typed:
-        whole = whole.where(rollup.c.type == _param("type", Text))
+    first_month, end_month = _param("first_month", BigInteger), _param("end_month", BigInteger)
+    whole = [
+        select(_number(1).label("sign"), cast(null(), Text).label("user_id"), rollup.c.counts).where(
+            rollup.c.label == labelled,
+            rollup.c.day >= start,
+            rollup.c.day < stop,
+            *([rollup.c.type == _param("type", Text)] if typed else []),
+        )
+        for labelled, start, stop in (
+            (label, first, first_month),
+            (literal_column("'month'", Text), first_month, end_month),
+            (label, end_month, end),
+        )
+    ]
     since = select(changes.c.sign, changes.c.user_id, changes.c.counts).where(
         changes.c.day >= first, changes.c.day < end, *wanted.of(changes)
     )
@@ -106,7 +119,7 @@ def sums_of(
     ]
     active = select(labels.c.session_id).where(labels.c.label == label, labels.c.archived == _number(0))
     again = _withdrawn(metrics, wanted).where(metrics.c.session_id.in_(active))
-    return _summed(union_all(whole, since, *ends, again), each, wanted)
+    return _summed(union_all(*whole, since, *ends, again), each, wanted)
 
 
 def without_these(

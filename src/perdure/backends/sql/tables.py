@@ -190,12 +190,14 @@ session_metrics_changes = Table(
     sqlite_strict=True,
 )
 
+Index("ix_session_metrics_changes_day", session_metrics_changes.c.day, session_metrics_changes.c.id)
+
 # The sums of session_metrics, but for those changes.
 session_metrics_rollup = Table(
     "session_metrics_rollup",
     metadata,
-    Column("label", _WORD, primary_key=True, comment="all, or user:ID"),
-    Column("day", _NUMBER, primary_key=True),
+    Column("label", _WORD, primary_key=True, comment="all, month (all of it), or user:ID"),
+    Column("day", _NUMBER, primary_key=True, comment="the first of the month where the label is month"),
     Column("type", _WORD, primary_key=True),
     Column("sessions", _NUMBER, nullable=False),
     Column("counts", _COUNTS, nullable=False),

@@ -141,10 +141,11 @@ def create_metrics() -> None:
         sa.Column("counts", NAMES, nullable=False),
         sqlite_strict=True,
     )
+    op.create_index("ix_session_metrics_changes_day", "session_metrics_changes", ["day", "id"])
     op.create_table(
         "session_metrics_rollup",
-        sa.Column("label", WORD, primary_key=True, comment="all, or user:ID"),
-        sa.Column("day", NUMBER, primary_key=True),
+        sa.Column("label", WORD, primary_key=True, comment="all, month (all of it), or user:ID"),
+        sa.Column("day", NUMBER, primary_key=True, comment="the first of the month where the label is month"),
         sa.Column("type", WORD, primary_key=True),
         sa.Column("sessions", NUMBER, nullable=False),
         sa.Column("counts", NAMES, nullable=False),

@@ -9,12 +9,12 @@ DECLARE
   changed bigint[];
 BEGIN
   PERFORM pg_advisory_xact_lock(hashtext('perdure.roll_up'), hashtext(current_schema()));
-  -- These and no others: by now there may be some with a lower id, of transactions that ended since.
-  changed := ARRAY(SELECT c.id FROM session_metrics_changes AS c ORDER BY c.id LIMIT most);
+  -- Day by day, so that a batch is about few cells. These and no others: more may come while this runs.
+  changed := ARRAY(SELECT c.id FROM session_metrics_changes AS c ORDER BY c.day, c.id LIMIT most);
   WITH gathered AS MATERIALIZED (
-    SELECT label, c.day, c.type, c.sign, c.counts
-    FROM session_metrics_changes AS c, LATERAL (VALUES ('all'), ('user:' || c.user_id)) AS l(label)
-    WHERE c.id = ANY (changed) AND label IS NOT NULL
+    SELECT l.label, l.day, c.type, c.sign, c.counts
+    FROM session_metrics_changes AS c, LATERAL cells_of(c.day, c.user_id) AS l
+    WHERE c.id = ANY (changed)
   ), parts AS (
     SELECT g.label, g.day, g.type, e.key, g.sign * e.value::bigint AS number
     FROM gathered AS g, jsonb_each_text(g.counts) AS e
@@ -33,9 +33,9 @@ BEGIN
   FROM sums AS s GROUP BY s.label, s.day, s.type
   ON CONFLICT (label, day, type) DO UPDATE SET sessions = excluded.sessions, counts = excluded.counts;
   DELETE FROM session_metrics_rollup AS r
-  USING session_metrics_changes AS c, LATERAL (VALUES ('all'), ('user:' || c.user_id)) AS l(label)
+  USING session_metrics_changes AS c, LATERAL cells_of(c.day, c.user_id) AS l
   WHERE c.id = ANY (changed) AND c.sign < 0 AND r.sessions = 0
-    AND r.label = l.label AND r.day = c.day AND r.type = c.type;
+    AND r.label = l.label AND r.day = l.day AND r.type = c.type;
   DELETE FROM session_metrics_changes AS c WHERE c.id = ANY (changed);
   RETURN cardinality(changed);
 END
