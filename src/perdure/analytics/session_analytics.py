@@ -65,9 +65,10 @@ class SessionAnalytics:
         """
         if not isinstance(top, int) or isinstance(top, bool) or not 0 <= top <= MOST_RANKED:
             raise InvalidInputError(f"top must be a whole number from 0 to {MOST_RANKED:,}, not {top!r}")
-        wanted = self._filter(user_id, session_type, days, since, until)
+        now = self._store.clock()
+        wanted = _filter(user_id, session_type, days, since, until, now=now)
         measures = await self._store.measure(wanted)
-        return SessionStats.of(measures, wanted, until=wanted.until or self._store.clock(), top=top)
+        return SessionStats.of(measures, wanted, until=wanted.until or now, top=top)
 
     async def get_user_session_summary(
         self,
@@ -82,8 +83,9 @@ class SessionAnalytics:
         Raises:
             InvalidInputError: a bad name, number or time.
         """
-        wanted = self._filter(checked_name(user_id, what="user_id"), None, days, since, until)
-        stats = await self.get_session_stats(user_id, days=days, since=since, until=until)
+        now = self._store.clock()
+        wanted = _filter(checked_name(user_id, what="user_id"), None, days, since, until, now=now)
+        stats = SessionStats.of(await self._store.measure(wanted), wanted, until=wanted.until or now)
         newest = [metrics.created_at async for metrics in _first(self._store.session_metrics(wanted))]
         kept = SessionFilter(user_id=user_id, created_after=wanted.since, created_before=wanted.until)
         asked = stats.queries_by_hour
@@ -145,7 +147,8 @@ class SessionAnalytics:
             OSError: the file cannot be written.
         """
         form = checked_format(format)
-        metrics = self._store.session_metrics(self._filter(user_id, session_type, days, since, until))
+        wanted = _filter(user_id, session_type, days, since, until, now=self._store.clock())
+        metrics = self._store.session_metrics(wanted)
         told = progress if progress is not None else lambda _: None
         if path is None:
             text = io.BytesIO()
@@ -156,32 +159,34 @@ class SessionAnalytics:
         with whole_file(Path(path)) as stream:
             return await write_metrics(metrics, stream, form=form, progress=told)
 
-    def _filter(
-        self,
-        user_id: str | None,
-        session_type: str | None,
-        days: int | None,
-        since: datetime | None,
-        until: datetime | None,
-    ) -> StatsFilter:
-        """Which sessions a call is about.
 
-        Raises:
-            InvalidInputError: something in it is wrong.
-        """
-        if days is not None and (isinstance(days, bool) or not isinstance(days, int) or not 1 <= days <= MOST_DAYS):
-            raise InvalidInputError(f"days must be a whole number from 1 to {MOST_DAYS:,}, or None, not {days!r}")
-        end = None if until is None else to_utc(until, name="until")
-        if since is not None:
-            since = to_utc(since, name="since")
-        elif days is not None:
-            since = (self._store.clock() if end is None else end) - timedelta(days=days)
-        return StatsFilter(
-            user_id=None if user_id is None else checked_name(user_id, what="user_id"),
-            session_type=None if session_type is None else checked_type(session_type),
-            since=since,
-            until=end,
-        )
+def _filter(
+    user_id: str | None,
+    session_type: str | None,
+    days: int | None,
+    since: datetime | None,
+    until: datetime | None,
+    *,
+    now: datetime,
+) -> StatsFilter:
+    """Which sessions a call is about.
+
+    Raises:
+        InvalidInputError: something in it is wrong.
+    """
+    if days is not None and (isinstance(days, bool) or not isinstance(days, int) or not 1 <= days <= MOST_DAYS):
+        raise InvalidInputError(f"days must be a whole number from 1 to {MOST_DAYS:,}, or None, not {days!r}")
+    end = None if until is None else to_utc(until, name="until")
+    if since is not None:
+        since = to_utc(since, name="since")
+    elif days is not None:
+        since = (now if end is None else end) - timedelta(days=days)
+    return StatsFilter(
+        user_id=None if user_id is None else checked_name(user_id, what="user_id"),
+        session_type=None if session_type is None else checked_type(session_type),
+        since=since,
+        until=end,
+    )
 
 
 async def _first(metrics: AsyncIterator[SessionMetrics]) -> AsyncIterator[SessionMetrics]:
