@@ -16,6 +16,9 @@ from perdure.models import StoredSession
 __all__ = ["CachedCopies", "MemoryCache"]
 
 TICKET_LIFETIME_S = 60.0
+SHARED_S = 1.0
+"""How old a ticket may be to be given to one more reader: a copy is as old as its ticket, and a ticket that its taker
+never used must not keep the place empty."""
 MOST_COPIES = 10_000
 """Copies kept at once; the oldest make room."""
 
@@ -48,7 +51,7 @@ class MemoryCache:
         """See `SessionCache.ticket`: readers that come at the same time share one."""
         now = self._seconds()
         ticket, taken_at = self._kept.tickets.get(session_id, ("", -math.inf))
-        if taken_at + TICKET_LIFETIME_S <= now:
+        if taken_at + SHARED_S <= now:
             ticket = uuid7().hex
             self._kept.tickets[session_id] = ticket, now
         return ticket

@@ -14,6 +14,7 @@ from perdure.cli.doctor import register_doctor
 from perdure.cli.errors import OneLineGroup
 from perdure.cli.maintain import register_maintain
 from perdure.cli.output import print_json
+from perdure.cli.plugins import register_plugins
 from perdure.cli.servers import register_servers
 from perdure.cli.sessions import sessions
 from perdure.cli.statistics import register_statistics
@@ -36,6 +37,7 @@ register_statistics(app)
 register_transfer(app)
 register_maintain(app)
 register_doctor(app)
+register_plugins(app)
 app.add_typer(database, name="db")
 register_servers(app)
 

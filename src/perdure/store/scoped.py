@@ -48,6 +48,7 @@ from perdure.store.counted import CountedSessions
 from perdure.store.reports import TrackedQuery
 from perdure.store.tracking import Tracking
 from perdure.store.updating import save_difference, save_expiry
+from perdure.store.watching import watch_verbs
 
 __all__ = ["UserSessions"]
 
@@ -60,6 +61,10 @@ class UserSessions(CountedSessions):
     A session id may be a `UUID` or its text. Every verb raises `InvalidInputError` for arguments that it cannot take,
     before anything is sent, and `BackendError` where the backend fails.
     """
+
+    def __init__(self, core: StoreCore, *, owner: str | None = None) -> None:
+        super().__init__(core, owner=owner)
+        watch_verbs(self, core.hooks)
 
     async def create_session(
         self,

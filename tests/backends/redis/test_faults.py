@@ -286,7 +286,7 @@ async def test_a_repeat_given_by_the_store_is_counted_on(behind_proxy: Behind) -
 
     await backend.apply(session.id, change)
 
-    assert (await whole(backend, session.id)).head == replace(change, attempt=4).head
+    assert (await whole(backend, session.id)).head == change.resent().head
 
 
 async def test_a_claim_whose_answer_was_lost_comes_back_with_its_lease(behind_proxy: Behind) -> None:

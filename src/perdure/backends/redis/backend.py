@@ -112,7 +112,7 @@ class RedisBackend:
         """See `SessionBackend.health`."""
         began = time.perf_counter()
         try:
-            servers, due, swept = await asyncio.gather(
+            servers, (due, since), swept = await asyncio.gather(
                 checking.facts_of(self._wire),
                 checking.count_due(self._wire, self._layout, now),
                 checking.last_sweep(self._wire, self._layout),
@@ -129,6 +129,7 @@ class RedisBackend:
             latency_ms=_since(began),
             last_swept_at=swept,
             due=due,
+            due_since=since,
             details=details,
             warnings=tuple(warnings),
         )

@@ -15,6 +15,7 @@ from perdure.backends.redis.scripting import script
 from perdure.backends.redis.sending import Call, Wire
 from perdure.errors import BackendError, ConfigurationError, SchemaError
 from perdure.logs import EventLog
+from perdure.models.times import from_micros
 
 __all__ = [
     "FORMAT",
@@ -206,17 +207,18 @@ async def check_layout(wire: Wire, layout: Layout) -> None:
         )
 
 
-async def count_due(wire: Wire, layout: Layout, now: datetime) -> int:
-    """How many sessions are due, up to 1,000."""
+async def count_due(wire: Wire, layout: Layout, now: datetime) -> tuple[int, datetime | None]:
+    """How many sessions are due, up to 1,000, and since when the longest due of them has been."""
     keys = list(layout.every_due())
     groups = [[key] for key in keys] if wire.servers.is_cluster else [keys]
     calls = [Call(script("count_due"), bucket, group, (score_of(now),)) for bucket, group in enumerate(groups)]
-    count = 0
+    count, since = 0, list[float]()
     for reply in await wire.send_all(calls):
         if isinstance(reply, Exception):
             raise reply
-        count += reply
-    return min(count, DUE_COUNTED)
+        count += reply[0]
+        since += [] if reply[1] is None else [float(reply[1])]
+    return min(count, DUE_COUNTED), from_micros(round(min(since))) if since else None
 
 
 async def last_sweep(wire: Wire, layout: Layout) -> datetime | None:

@@ -36,7 +36,8 @@ ARCHIVED_AT = [column.name for column in COLUMNS].index("archived_at")
 
 
 def read_row(row: Sequence[Any]) -> StoredSession:
-    """The facts in a row of `COLUMNS`, without sections and queries. The id is 16 bytes, or a driver's UUID.
+    """The facts in a row of `COLUMNS`, without sections and queries. The id is 16 bytes, or a
+    UUID; lists of names are JSON, or read from it already.
 
     Raises:
         ValueError, OverflowError: something in it is not what `row_of` can have written.
@@ -119,10 +120,10 @@ def _id_of(key: Any) -> UUID:
     return UUID(bytes=key if isinstance(key, bytes) else key.bytes)
 
 
-def _names(text: str) -> tuple[str, ...]:
-    names = from_json(text)
+def _names(stored: Any) -> tuple[str, ...]:
+    names = from_json(stored) if isinstance(stored, str) else stored
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-        raise ValueError(f"not a list of texts: {text[:80]}")
+        raise ValueError(f"not a list of texts: {str(stored)[:80]}")
     return tuple(names)
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Literal
 from uuid import UUID
@@ -22,14 +23,17 @@ from perdure.backends.protocol import (
     SessionBackend,
     Tombstone,
 )
+from perdure.backends.tiered.absorbing import HotAbsorption
 from perdure.backends.tiered.cached import CachedArchive
 from perdure.backends.tiered.hot import HotSessions
+from perdure.backends.tiered.in_flight import InFlight, under_way
 from perdure.backends.tiered.listing import HotListing
 from perdure.backends.tiered.measuring import HotStatistics
 from perdure.backends.tiered.sweeping import HotSweep
-from perdure.backends.tiered.tier import InFlight, Role, Tier, TierTimes, TierWatcher
+from perdure.backends.tiered.tier import Role, Tier, TierTimes, TierWatcher
 from perdure.changes import Applied, SessionChange
 from perdure.errors import ConfigurationError
+from perdure.logs import EventLog
 from perdure.models import (
     Measures,
     Page,
@@ -43,6 +47,8 @@ from perdure.models import (
 
 __all__ = ["TieredBackend"]
 
+log = EventLog("perdure.tiers")
+
 
 class TieredBackend:
     """A `SessionBackend` made of two others. Both are opened and closed by it.
@@ -51,7 +57,8 @@ class TieredBackend:
     read, at most `times.cache_ttl` old, and may vanish. `acknowledge="hot"`: active sessions live in the hot tier, and
     are as durable as that is; the archive gets them when they have expired.
 
-    `watcher` is told when a tier stops answering as it should, and when it does again.
+    `watcher` is told when a tier stops answering as it should, and when it does again. `seconds` is a clock that never
+    goes back.
 
     Raises:
         ConfigurationError: `hot` offers no cache, and `acknowledge="archive"` wants one.
@@ -67,28 +74,23 @@ class TieredBackend:
         acknowledge: Literal["archive", "hot"] = "archive",
         times: TierTimes | None = None,
         watcher: TierWatcher | None = None,
+        seconds: Callable[[], float] = time.monotonic,
     ) -> None:
         if acknowledge == "archive" and hot.cache is None:
             raise ConfigurationError(f"{hot.name} cannot be a cache in front of an archive; use acknowledge='hot'")
         self.acknowledge = acknowledge
         times = TierTimes() if times is None else times
-        self._in_flight = InFlight()
+        self.in_flight = InFlight()
 
         def tier(role: Role, backend: SessionBackend, timeout: timedelta) -> Tier:
-            return Tier(
-                role,
-                backend,
-                timeout=timeout,
-                retry_after=times.retry_after,
-                watcher=watcher,
-                in_flight=self._in_flight,
-            )
+            return Tier(role, backend, timeout=timeout, retry_after=times.retry_after, watcher=watcher)
 
         self._hot = tier("hot", hot, times.hot_timeout)
         self._archive = tier("archive", archive, times.archive_timeout)
-        self._through_archive = CachedArchive(self._hot, self._archive, cache_ttl=times.cache_ttl)
-        self._in_hot = HotSessions(self._hot, self._archive)
+        self._through_archive = CachedArchive(self._hot, self._archive, cache_ttl=times.cache_ttl, seconds=seconds)
+        self._in_hot = HotSessions(self._hot, self._archive, seconds=seconds)
         self._sweep = HotSweep(self._hot, self._archive, self._in_hot.losses)
+        self._absorption = HotAbsorption(self._hot, self._archive, self._sweep)
         self._listing = HotListing(self._hot, self._archive)
         self._statistics = HotStatistics(self._hot, self._archive, self._listing)
 
@@ -117,55 +119,76 @@ class TieredBackend:
         await self._truth.open(needed=True)
         try:
             await other.open(needed=False)
+            if overlooked := await self._overlooked():
+                log.warning("tier.overlooked", tier="hot", backend=self._hot.backend.name, reason=overlooked)
         except BaseException:
             await self._truth.aclose()
             raise
 
     async def aclose(self) -> None:
         """See `SessionBackend.aclose`."""
-        await self._in_flight.finish()
+        await self.in_flight.finish()
         try:
             await self._hot.aclose()
         finally:
             await self._archive.aclose()
 
     async def health(self, *, now: datetime) -> BackendHealth:
-        """See `SessionBackend.health`: well if both tiers are."""
+        """See `SessionBackend.health`: well if both tiers are. A sweep is one of both."""
         began = time.perf_counter()
         hot, archive = await asyncio.gather(self._hot.health(now=now), self._archive.health(now=now))
-        truth = hot if self._hot_first else archive
-        warnings = [
-            f"{role}: {warning}" for role, tier in (("hot", hot), ("archive", archive)) for warning in tier.warnings
-        ]
-        if self._in_hot.losses.count:
-            warnings.append(f"hot: came back older than it was; {self._in_hot.losses.count} sessions lost something")
+        swept_at = (hot if self._hot_first else archive).last_swept_at
+        overlooked = await self._overlooked() if hot.ok else None
+        more = [warning for warning in (self._in_hot.losses.warning, overlooked) if warning is not None]
+        tiers = {
+            "hot": replace(hot, last_swept_at=swept_at, warnings=(*hot.warnings, *more)),
+            "archive": replace(archive, last_swept_at=swept_at),
+        }
+        swept = (hot, archive) if self._hot_first else (archive,)
         return BackendHealth(
             self.name,
             ok=hot.ok and archive.ok,
             latency_ms=(time.perf_counter() - began) * 1000,
-            last_swept_at=truth.last_swept_at,
-            due=hot.due + archive.due if self._hot_first else archive.due,
+            last_swept_at=swept_at,
+            due=sum(tier.due for tier in swept),
+            due_since=min((tier.due_since for tier in swept if tier.due_since is not None), default=None),
             details={"acknowledge": self.acknowledge},
             error="; ".join(f"{tier.backend}: {tier.error}" for tier in (hot, archive) if tier.error) or None,
-            warnings=tuple(warnings),
-            tiers={"hot": hot, "archive": archive},
+            warnings=tuple(f"{role}: {warning}" for role, tier in tiers.items() for warning in tier.warnings),
+            tiers=tiers,
         )
 
+    async def _overlooked(self) -> str | None:
+        """What is wrong if the hot tier holds sessions although it is but a cache; None where it holds none."""
+        if self._hot_first:
+            return None
+        page = await self._hot.attempt(lambda hot: hot.find(SessionFilter(), limit=1))
+        if page is None or not page.items:
+            return None
+        return (
+            "it holds sessions, which nobody looks at while acknowledge='archive': "
+            "open it with acknowledge='hot' again, or `perdure copy` them to the archive"
+        )
+
+    @under_way
     async def create(self, session: StoredSession, *, fresh: bool = False) -> None:
         """See `SessionBackend.create`."""
         if self._hot_first:
             await self._in_hot.create(session, fresh=fresh)
         else:
-            await self._archive.run(lambda archive: archive.create(session, fresh=fresh))
+            await self._archive.run(lambda archive: archive.create(session, fresh=fresh), stores=True)
 
+    @under_way
     async def read(self, session_id: UUID, *, history: int | None = None) -> StoredSession | None:
         """See `SessionBackend.read`."""
         return await (self._in_hot if self._hot_first else self._through_archive).read(session_id, history=history)
 
+    @under_way
     async def apply(self, session_id: UUID, change: SessionChange) -> Applied:
         """See `SessionBackend.apply`."""
         return await (self._in_hot if self._hot_first else self._through_archive).apply(session_id, change)
 
+    @under_way
     async def queries(
         self,
         session_id: UUID,
@@ -182,17 +205,20 @@ class TieredBackend:
             lambda archive: archive.queries(session_id, after=after, before=before, limit=limit, owner=owner)
         )
 
+    @under_way
     async def find(self, wanted: SessionFilter, *, cursor: str | None = None, limit: int) -> Page[SessionSummary]:
         """See `SessionBackend.find`."""
         if self._hot_first:
             return await self._listing.find(wanted, cursor=cursor, limit=limit)
         return await self._archive.run(lambda archive: archive.find(wanted, cursor=cursor, limit=limit))
 
+    @under_way
     async def delete(self, session_id: UUID, *, forget_at: datetime, owner: str | None = None) -> bool:
         """See `SessionBackend.delete`."""
         verbs = self._in_hot if self._hot_first else self._through_archive
         return await verbs.delete(session_id, forget_at=forget_at, owner=owner)
 
+    @under_way
     async def claim_expired(self, *, now: datetime, lease: timedelta, limit: int, max_bytes: int) -> Claimed:
         """See `SessionBackend.claim_expired`."""
         if self._hot_first:
@@ -201,12 +227,14 @@ class TieredBackend:
             lambda archive: archive.claim_expired(now=now, lease=lease, limit=limit, max_bytes=max_bytes)
         )
 
+    @under_way
     async def archive(self, sessions: Sequence[StoredSession], *, at: datetime, deliver: Deliver) -> list[Archived]:
         """See `SessionBackend.archive`."""
         return await (self._sweep if self._hot_first else self._through_archive).archive(
             sessions, at=at, deliver=deliver
         )
 
+    @under_way
     async def copies(self, session_ids: Sequence[UUID]) -> dict[UUID, Copy | Tombstone]:
         """See `SessionBackend.copies`: what hot keeps of it, else the archive."""
         if not self._hot_first:
@@ -215,21 +243,25 @@ class TieredBackend:
         absent = [session_id for session_id in session_ids if session_id not in found]
         return {**found, **(await self._archive.run(lambda archive: archive.copies(absent)) if absent else {})}
 
+    @under_way
     async def absorb(
         self, sessions: Sequence[StoredSession], *, tickets: Mapping[UUID, str] | None = None
     ) -> list[Absorbed]:
         """See `SessionBackend.absorb`."""
-        return await (self._sweep if self._hot_first else self._through_archive).absorb(sessions, tickets=tickets)
+        return await (self._absorption if self._hot_first else self._through_archive).absorb(sessions, tickets=tickets)
 
+    @under_way
     async def ticket(self, session_id: UUID, *, now: datetime) -> str:
         """See `SessionBackend.ticket`."""
         return await self._truth.run(lambda truth: truth.ticket(session_id, now=now))
 
+    @under_way
     async def evict(self, session_id: UUID, *, version: int, head: str) -> bool:
         """See `SessionBackend.evict`."""
         verbs = self._in_hot if self._hot_first else self._through_archive
         return await verbs.evict(session_id, version=version, head=head)
 
+    @under_way
     async def purge(
         self,
         *,
@@ -244,34 +276,40 @@ class TieredBackend:
             archived_before=archived_before, now=now, limit=limit, among=among, dry_run=dry_run
         )
 
+    @under_way
     async def aggregate(self, wanted: SessionFilter, *, without: Collection[UUID] = ()) -> SessionTotals:
         """See `SessionBackend.aggregate`."""
         if self._hot_first:
             return await self._listing.aggregate(wanted, without=without)
         return await self._archive.run(lambda archive: archive.aggregate(wanted, without=without))
 
+    @under_way
     async def measure(self, wanted: StatsFilter, *, now: datetime, without: Collection[UUID] = ()) -> Measures:
         """See `SessionBackend.measure`."""
         if self._hot_first:
             return await self._statistics.measure(wanted, now=now, without=without)
         return await self._archive.run(lambda archive: archive.measure(wanted, now=now, without=without))
 
+    @under_way
     async def metrics(self, wanted: StatsFilter, *, cursor: str | None = None, limit: int) -> Page[SessionMetrics]:
         """See `SessionBackend.metrics`."""
         if self._hot_first:
             return await self._statistics.metrics(wanted, cursor=cursor, limit=limit)
         return await self._archive.run(lambda archive: archive.metrics(wanted, cursor=cursor, limit=limit))
 
+    @under_way
     async def record(self, sessions: Sequence[StoredSession], *, at: datetime) -> list[bool]:
         """See `SessionBackend.record`."""
         if self._hot_first:
             return await self._statistics.record(sessions, at=at)
-        return await self._archive.run(lambda archive: archive.record(sessions, at=at))
+        return await self._archive.run(lambda archive: archive.record(sessions, at=at), stores=True)
 
+    @under_way
     async def roll_up(self, *, limit: int) -> int:
         """See `SessionBackend.roll_up`: what the archive has to gather."""
-        return await self._archive.run(lambda archive: archive.roll_up(limit=limit))
+        return await self._archive.run(lambda archive: archive.roll_up(limit=limit), stores=True)
 
+    @under_way
     async def start_sweep(self, *, now: datetime, interval: timedelta) -> bool:
         """See `SessionBackend.start_sweep`."""
         return await self._truth.run(lambda truth: truth.start_sweep(now=now, interval=interval))

@@ -6,7 +6,10 @@ with a ticket that was taken there before the archive was read, and only togethe
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from datetime import datetime
+from functools import partial
 from uuid import UUID
 
 from perdure.backends.protocol import Copy, HistoryPage, SessionBackend, Tombstone
@@ -26,35 +29,45 @@ TRIES = 8
 class HotSessions:
     """The verbs that are about one session."""
 
-    def __init__(self, hot: Tier, archive: Tier) -> None:
+    def __init__(self, hot: Tier, archive: Tier, *, seconds: Callable[[], float] = time.monotonic) -> None:
         self._hot = hot
         self._archive = archive
-        self.losses = Losses(hot)
+        self.losses = Losses(hot, seconds=seconds)
 
     async def create(self, session: StoredSession, *, fresh: bool = False) -> None:
         """See `SessionBackend.create`. A session that comes archived goes to the archive."""
         if session.archived_at is not None:
             await self._create_archived(session)
         elif fresh:
-            await self._hot.run(lambda hot: hot.create(session, fresh=True))
+            await self._hot.run(lambda hot: hot.create(session, fresh=True), stores=True)
         else:
             await self._create_unknown(session)
         self.losses.acknowledge(session.id, session.version)
 
     async def _create_unknown(self, session: StoredSession) -> None:
         """Create under an id that the archive may hold: with a ticket, as what it holds may just be coming from hot."""
-        ticket = await self._ticket(session.id, session.created_at)
-        if await self._archive.run(lambda archive: archive.copies([session.id])):
-            raise SessionExistsError(session.id)
-        if await self._fill(session, ticket) is not AbsorbOutcome.STORED:
-            raise SessionExistsError(session.id)
+        for _ in range(TRIES):
+            ticket = await self._ticket(session.id, session.created_at)
+            if await self._archive.run(lambda archive: archive.copies([session.id])):
+                raise SessionExistsError(session.id)
+            match await self._fill(session, ticket):
+                case AbsorbOutcome.STORED:
+                    return
+                case AbsorbOutcome.REFUSED if await self._standing(session.id) is None:
+                    continue  # the ticket was void, and yet nothing is there: it may have gone to the archive
+                case _:
+                    raise SessionExistsError(session.id)
+        raise self._moving(session.id)
 
     async def _create_archived(self, session: StoredSession) -> None:
-        if await self._hot.run(lambda hot: hot.copies([session.id])):
+        if await self._standing(session.id) is not None:
             raise SessionExistsError(session.id)
-        await self._archive.run(lambda archive: archive.create(session))
-        # Voids the tickets of whoever found the archive empty.
-        await self._hot.run(lambda hot: hot.evict(session.id, version=session.version, head=session.head))
+        await self._archive.run(lambda archive: archive.create(session), stores=True)
+        this = partial(_evict, session_id=session.id, version=session.version, head=session.head)
+        await self._hot.run(this)  # voids the tickets of whoever found the archive empty
+        if await self._standing(session.id) is not None:  # somebody's was good until then
+            await self._archive.run(this)
+            raise SessionExistsError(session.id)
 
     async def read(self, session_id: UUID, *, history: int | None = None) -> StoredSession | None:
         """See `SessionBackend.read`. While hot cannot be asked: the archive's copy, marked as stale."""
@@ -63,13 +76,18 @@ class HotSessions:
             try:
                 stored = await self._hot.run(lambda hot: hot.read(session_id, history=history))
             except BackendUnavailableError:
-                return await self._read_stale(session_id, history)
+                stored = await self._archive.run(lambda archive: archive.read(session_id, history=history))
+                return self._stale(session_id, stored)
             if stored is not None:
                 await self.losses.compare(session_id, acknowledged=known, found=stored.version)
                 return stored
             stored = await self._archive.run(lambda archive: archive.read(session_id, history=history))
-            # Asked only now: what was restored and then purged meanwhile is not absent.
-            match await self._standing(session_id):
+            try:
+                # Asked only now: what was restored and then purged meanwhile is not absent.
+                standing = await self._standing(session_id)
+            except BackendUnavailableError:
+                return self._stale(session_id, stored)
+            match standing:
                 case Tombstone():
                     return None
                 case None:
@@ -78,8 +96,8 @@ class HotSessions:
                     return stored
         raise self._moving(session_id)
 
-    async def _read_stale(self, session_id: UUID, history: int | None) -> StoredSession | None:
-        stored = await self._archive.run(lambda archive: archive.read(session_id, history=history))
+    def _stale(self, session_id: UUID, stored: StoredSession | None) -> StoredSession:
+        """What the archive has, while nobody knows whether hot has something later."""
         if stored is None:
             raise BackendUnavailableError(
                 self._hot.backend.name, f"session {session_id} is not in the archive, and only the hot tier would know"
@@ -99,14 +117,15 @@ class HotSessions:
             try:
                 page = await self._hot.run(page_of)
             except BackendUnavailableError:
-                page = await self._archive.run(page_of)
-                if page is None:
-                    raise
-                return page
+                return self._known_page(session_id, await self._archive.run(page_of))
             if page is not None:
                 return page
             page = await self._archive.run(page_of)
-            match await self._standing(session_id):
+            try:
+                standing = await self._standing(session_id)
+            except BackendUnavailableError:
+                return self._known_page(session_id, page)
+            match standing:
                 case None:
                     return page
                 case Tombstone():
@@ -115,17 +134,25 @@ class HotSessions:
                     return await self._hot.run(page_of)  # another owner's: None; or it has just come back
         raise self._moving(session_id)
 
+    def _known_page(self, session_id: UUID, page: HistoryPage | None) -> HistoryPage:
+        """The page that the archive has, while hot cannot be asked."""
+        if page is None:
+            raise BackendUnavailableError(
+                self._hot.backend.name, f"session {session_id} is not in the archive, and only the hot tier would know"
+            )
+        return page
+
     async def apply(self, session_id: UUID, change: SessionChange) -> Applied:
         """See `SessionBackend.apply`."""
         known = self.losses.acknowledged(session_id)
         for _ in range(TRIES):
             try:
-                applied = await self._hot.run(lambda hot: hot.apply(session_id, change))
+                applied = await self._hot.run(lambda hot: hot.apply(session_id, change), stores=True)
             except SessionNotFoundError:
                 if (found := await self._apply_to_absent(session_id, change, known)) is None:
                     continue
                 applied = found
-            if change.attempt == 1:
+            if not change.is_repeat:
                 await self.losses.compare(session_id, acknowledged=known, found=applied.version - 1)
             self.losses.acknowledge(session_id, applied.version)
             return applied
@@ -142,16 +169,19 @@ class HotSessions:
                 raise SessionNotFoundError(session_id)
             case Copy():
                 # It is another owner's, or it came back this very moment, which the ticket then does not fit.
-                return await self._hot.run(lambda hot: hot.apply(session_id, change))
+                return await self._hot.run(lambda hot: hot.apply(session_id, change), stores=True)
         stored = await self._archive.run(lambda archive: archive.read(session_id))
         if stored is None:
+            # Asked once more: what was restored and then purged meanwhile is not absent.
+            if isinstance(await self._standing(session_id), Copy):
+                return None
             await self.losses.compare(session_id, acknowledged=known, found=0)
             raise SessionNotFoundError(session_id)
         if (before := recall(stored, change)) is not None:
             return before
         applied = apply_whole(stored, change)
         if change.archive:
-            return await self._archive.run(lambda archive: archive.apply(session_id, change))
+            return await self._archive.run(lambda archive: archive.apply(session_id, change), stores=True)
         return applied if await self._fill(stored, ticket) is AbsorbOutcome.STORED else None
 
     async def delete(self, session_id: UUID, *, forget_at: datetime, owner: str | None = None) -> bool:
@@ -160,40 +190,44 @@ class HotSessions:
             stored = await self.read(session_id, history=0)
             if stored is not None and stored.user_id != owner:
                 return False
-        in_hot = await self._hot.run(lambda hot: hot.delete(session_id, forget_at=forget_at))
-        in_archive = await self._archive.run(
-            lambda archive: archive.delete(session_id, forget_at=forget_at, owner=owner)
-        )
+        in_hot = await self._hot.run(lambda hot: hot.delete(session_id, forget_at=forget_at), stores=True)
         self.losses.forget(session_id)
+        in_archive = await self._archive.run(
+            lambda archive: archive.delete(session_id, forget_at=forget_at, owner=owner), stores=True
+        )
         return in_hot or in_archive
 
     async def evict(self, session_id: UUID, *, version: int, head: str) -> bool:
         """See `SessionBackend.evict`: both copies, if the one that judges is the one named."""
+        this = partial(_evict, session_id=session_id, version=version, head=head)
         standing = await self._standing(session_id)
         if standing is None:
-            evicted = await self._archive.run(lambda archive: archive.evict(session_id, version=version, head=head))
-            await self._hot.run(lambda hot: hot.evict(session_id, version=version, head=head))  # voids tickets
-            return evicted
-        if isinstance(standing, Copy) and (standing.version, standing.head) == (version, head):
-            await self._evict_checkpoint(session_id)
-        return await self._hot.run(lambda hot: hot.evict(session_id, version=version, head=head))
+            evicted = await self._archive.run(this)
+            await self._hot.run(this)  # voids tickets
+        else:
+            if isinstance(standing, Copy) and (standing.version, standing.head) == (version, head):
+                await self._evict_checkpoint(session_id)
+            evicted = await self._hot.run(this)
+        if evicted:
+            self.losses.forget(session_id)
+        return evicted
 
     async def _evict_checkpoint(self, session_id: UUID) -> None:
         """Forget what the archive still has of a session that lives in hot."""
         kept = (await self._archive.run(lambda archive: archive.copies([session_id]))).get(session_id)
         if isinstance(kept, Copy):
-            old = kept
-            await self._archive.run(lambda archive: archive.evict(session_id, version=old.version, head=old.head))
+            await self._archive.run(partial(_evict, session_id=session_id, version=kept.version, head=kept.head))
 
     async def _ticket(self, session_id: UUID, now: datetime) -> str:
-        return await self._hot.run(lambda hot: hot.ticket(session_id, now=now))
+        return await self._hot.run(lambda hot: hot.ticket(session_id, now=now), stores=True)
 
     async def _standing(self, session_id: UUID) -> Copy | Tombstone | None:
         """What hot keeps of the id."""
         return (await self._hot.run(lambda hot: hot.copies([session_id]))).get(session_id)
 
     async def _fill(self, session: StoredSession, ticket: str) -> AbsorbOutcome:
-        (done,) = await self._hot.run(lambda hot: hot.absorb([session], tickets={session.id: ticket}))
+        tickets = {session.id: ticket}
+        (done,) = await self._hot.run(lambda hot: hot.absorb([session], tickets=tickets), stores=True)
         if done.outcome is AbsorbOutcome.FAILED:
             raise BackendUnavailableError(self._hot.backend.name, f"session {session.id}: {done.error}")
         return done.outcome
@@ -203,3 +237,7 @@ class HotSessions:
             self._hot.backend.name,
             f"session {session_id} moved between the tiers {TRIES} times while it was looked for",
         )
+
+
+async def _evict(backend: SessionBackend, *, session_id: UUID, version: int, head: str) -> bool:
+    return await backend.evict(session_id, version=version, head=head)

@@ -37,27 +37,43 @@ class HotListing:
         self._archive = archive
 
     async def find(self, wanted: SessionFilter, *, cursor: str | None = None, limit: int) -> Page[SessionSummary]:
-        """See `SessionBackend.find`. While hot cannot be asked: what the archive has, marked as stale."""
+        """See `SessionBackend.find`. While hot cannot be asked: what the archive has, marked as stale.
+
+        Raises:
+            BackendUnavailableError: hot cannot be asked, and active sessions are wanted, of which only it knows.
+        """
         items: list[SessionSummary] = []
+        is_stale = False
         while True:
             page = await self._page(wanted, cursor, limit - len(items))
             items += page.items
-            cursor = page.next_cursor
+            cursor, is_stale = page.next_cursor, is_stale or page.is_stale
             if cursor is None or len(items) == limit:
-                return Page(items, cursor)
+                return Page(items, cursor, is_stale)
 
     async def _page(self, wanted: SessionFilter, cursor: str | None, limit: int) -> Page[SessionSummary]:
         """A page that may be shorter than asked for, and yet not the last one."""
         try:
-            active = await self._hot.run(lambda hot: hot.find(wanted, cursor=cursor, limit=limit))
-        except BackendUnavailableError:
-            archived = await self._archive.run(lambda archive: archive.find(wanted, cursor=cursor, limit=limit))
-            stale = [summary.model_copy(update={"is_stale": True}) for summary in archived]
-            return Page(stale, archived.next_cursor)
+            return await self._page_of_both(wanted, cursor, limit)
+        except _HotIsDown as down:
+            if wanted.archived is False:
+                raise down.error from None
+        archived = await self._archive.run(lambda archive: archive.find(wanted, cursor=cursor, limit=limit))
+        stale = [summary.model_copy(update={"is_stale": True}) for summary in archived]
+        return Page(stale, archived.next_cursor, is_stale=True)
+
+    async def _page_of_both(self, wanted: SessionFilter, cursor: str | None, limit: int) -> Page[SessionSummary]:
+        active = await self._ask_hot(lambda hot: hot.find(wanted, cursor=cursor, limit=limit))
         archived = await self._archived_page(wanted, cursor, limit)
         seen = {summary.id for summary in active}
         fresh = await self._as_hot_sees_them([s for s in archived if s.id not in seen], wanted)
         return merged_page([*active, *fresh], [active, archived], limit=limit, key=_sort_key)
+
+    async def _ask_hot(self, call: Callable[[SessionBackend], Awaitable[T]]) -> T:
+        try:
+            return await self._hot.run(call)
+        except BackendUnavailableError as error:
+            raise _HotIsDown(error) from None
 
     async def _archived_page(self, wanted: SessionFilter, cursor: str | None, limit: int) -> Page[SessionSummary]:
         if wanted.archived is not False:
@@ -70,7 +86,7 @@ class HotListing:
         """What the archive lists, without what hot knows to be deleted, and as hot has it where hot has it."""
         held: Mapping[UUID, Copy | Tombstone] = {}
         if found:
-            held = await self._hot.run(lambda hot: hot.copies([summary.id for summary in found]))
+            held = await self._ask_hot(lambda hot: hot.copies([summary.id for summary in found]))
         summaries = []
         for summary in found:
             match held.get(summary.id):
@@ -81,7 +97,7 @@ class HotListing:
         return summaries
 
     async def _summary_in_hot(self, session_id: UUID, wanted: SessionFilter) -> list[SessionSummary]:
-        stored = await self._hot.run(lambda hot: hot.read(session_id, history=0))
+        stored = await self._ask_hot(lambda hot: hot.read(session_id, history=0))
         if stored is None:
             return []
         summary = SessionSummary.of(stored)
@@ -139,6 +155,14 @@ def merged_page(items: Iterable[T], pages: Sequence[Page[T]], *, limit: int, key
     if len(known) > limit:
         return Page(found, write_cursor(key(found[-1])))
     return Page(found, write_cursor(max(ends)) if ends else None)
+
+
+class _HotIsDown(Exception):  # noqa: N818 (it never leaves this module)
+    """The hot tier was asked, and does not answer."""
+
+    def __init__(self, error: BackendUnavailableError) -> None:
+        self.error = error
+        super().__init__(str(error))
 
 
 async def _page_of_all(backend: SessionBackend, *, cursor: str | None) -> Page[SessionSummary]:

@@ -34,6 +34,14 @@ class Losses:
         self.count = 0
         """Sessions that were found to lack what had been acknowledged."""
 
+    @property
+    def warning(self) -> str | None:
+        """What an operator should know; None where nothing was lost."""
+        if not self.count:
+            return None
+        many = "1 session" if self.count == 1 else f"{self.count:,} sessions"
+        return f"it came back older than it was: {many} lost something that had been acknowledged"
+
     def acknowledge(self, session_id: UUID, version: int) -> None:
         """The caller hears of that version."""
         self._versions.pop(session_id, None)

@@ -64,7 +64,7 @@ class HotStatistics:
         absent = [session for session in sessions if session.id not in held]
         recorded: list[bool] = []
         if absent:
-            recorded = await self._archive.run(lambda archive: archive.record(absent, at=at))
+            recorded = await self._archive.run(lambda archive: archive.record(absent, at=at), stores=True)
         counts = {session.id: count for session, count in zip(absent, recorded, strict=True)}
         return [counts.get(session.id, isinstance(held.get(session.id), Copy)) for session in sessions]
 

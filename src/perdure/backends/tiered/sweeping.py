@@ -1,4 +1,4 @@
-"""`acknowledge="hot"`: moving what has expired to the archive, retention, and taking whole sessions from elsewhere.
+"""`acknowledge="hot"`: moving what has expired to the archive, and retention.
 
 Safe with any number of sweepers, with a crash between any two steps, and with writers that come in meanwhile: a copy
 leaves the hot tier only after the archive holds it and its hooks were delivered, and only if version and head are still
@@ -27,6 +27,7 @@ from perdure.backends.protocol import (
 )
 from perdure.backends.tiered.losses import Losses
 from perdure.backends.tiered.tier import Tier
+from perdure.errors import BackendError, BackendUnavailableError
 from perdure.merging import AbsorbOutcome
 from perdure.models import StoredSession
 from perdure.models.times import EPOCH
@@ -50,29 +51,24 @@ class HotSweep:
         self._losses = losses
 
     async def claim_expired(self, *, now: datetime, lease: timedelta, limit: int, max_bytes: int) -> Claimed:
-        """See `SessionBackend.claim_expired`: from hot, then what the archive holds of sessions that hot does not."""
-        claimed = await self._hot.run(
-            lambda hot: hot.claim_expired(now=now, lease=lease, limit=limit, max_bytes=max_bytes)
-        )
-        left = limit - len(claimed.sessions) - len(claimed.unreadable)
-        weight = sum(session.size_bytes for session in claimed)
-        if left <= 0 or (claimed.sessions and weight >= max_bytes):
-            return claimed
-        found = await self._archive.attempt(
-            lambda archive: archive.claim_expired(now=now, lease=lease, limit=left, max_bytes=max_bytes - weight)
-        )
-        if found is None:
-            return claimed
-        held = await self._held([session.id for session in found])
-        for session_id, standing in held.items():
-            if isinstance(standing, Tombstone):  # deleting it was begun, and is finished here
-                await self._bury_in_archive(session_id, standing)
-        rest = [session for session in found if session.id not in held]
-        return Claimed([*claimed.sessions, *rest], {**claimed.unreadable, **found.unreadable})
+        """See `SessionBackend.claim_expired`: from hot; where that has none, what the archive alone has."""
+        claim = partial(_claim, now=now, lease=lease, limit=limit, max_bytes=max_bytes)
+        claimed = await self._hot.run(claim)
+        while not claimed.sessions and not claimed.unreadable:
+            found = await self._archive.attempt(claim)
+            if found is None or not (found.sessions or found.unreadable):
+                return claimed
+            held = await self.held([session.id for session in found])
+            for session_id, standing in held.items():
+                if isinstance(standing, Tombstone):  # deleting it was begun, and is finished here
+                    await self._bury_in_archive(session_id, standing)
+            rest = [session for session in found if session.id not in held]
+            claimed = Claimed(rest, found.unreadable)
+        return claimed
 
     async def archive(self, sessions: Sequence[StoredSession], *, at: datetime, deliver: Deliver) -> list[Archived]:
         """See `SessionBackend.archive`: absorb, deliver, evict, in this order."""
-        held = await self._held([session.id for session in sessions])
+        held = await self.held([session.id for session in sessions])
         report: dict[UUID, Archived] = {}
         from_hot, from_archive = list[StoredSession](), list[StoredSession]()
         for session in sessions:
@@ -86,19 +82,20 @@ class HotSweep:
                 case Tombstone():
                     report[session.id] = Archived(session.id, ArchiveOutcome.DELETED)
         if from_archive:
-            done = await self._archive.run(lambda archive: archive.archive(from_archive, at=at, deliver=deliver))
+            in_place = partial(_archive, sessions=from_archive, at=at)
+            done = await self._archive.run_delivering(in_place, deliver)
             report.update((archived.session_id, archived) for archived in done)
         if from_hot:
-            report.update(await self._move(from_hot, at, deliver))
+            report.update(await self.move(from_hot, at, deliver))
         return [report[session.id] for session in sessions]
 
-    async def _move(self, sessions: list[StoredSession], at: datetime, deliver: Deliver) -> dict[UUID, Archived]:
+    async def move(self, sessions: list[StoredSession], at: datetime, deliver: Deliver) -> dict[UUID, Archived]:
         """Move copies of the hot tier, each of which is that version with that head as far as anybody knows."""
         moving = [
             replace(session, archived_at=at if session.archived_at is None else session.archived_at)
             for session in sessions
         ]
-        absorbed = await self._archive.run(lambda archive: archive.absorb(moving))
+        absorbed = await self._archive.run(lambda archive: archive.absorb(moving), stores=True)
         report: dict[UUID, Archived] = {}
         moved = list[StoredSession]()
         for session, done in zip(moving, absorbed, strict=True):
@@ -106,15 +103,18 @@ class HotSweep:
                 moved.append(session)
                 report[session.id] = Archived(session.id, outcome)
             elif done.outcome is AbsorbOutcome.DELETED:
-                await self._bury_in_hot(session.id)
-                report[session.id] = Archived(session.id, ArchiveOutcome.DELETED)
+                report[session.id] = await self._bury_in_hot(session.id)
             else:
                 report[session.id] = Archived(session.id, ArchiveOutcome.FAILED, done.error)
-        moved = await self._as_they_were_archived(moved, absorbed)
-        if moved:
-            await deliver(moved)
-        for session, evicted in zip(moved, await self._evict(moved), strict=True):
-            if not evicted:  # written to meanwhile: the archive has a checkpoint, and the session is due again
+        known = await self._as_they_were_archived(moved, absorbed)
+        if delivered := [session for session in known if session.archived_at is not None]:
+            await deliver(delivered)
+        for session, evicted in zip(known, await self.evict(known), strict=True):
+            if isinstance(evicted, BackendError):
+                reason = f"the archive has it, and it could not be removed from where it was: {evicted}"
+                report[session.id] = Archived(session.id, ArchiveOutcome.FAILED, reason)
+            elif not evicted or session.archived_at is None:
+                # Written to meanwhile: the archive has a checkpoint, and the session is due again.
                 report[session.id] = Archived(session.id, ArchiveOutcome.CHANGED)
         return report
 
@@ -123,7 +123,8 @@ class HotSweep:
     ) -> list[StoredSession]:
         """The sessions, those that a sweep before this one had archived as of when it did, so that they are told so.
 
-        What the archive has in a later version than hot is told to be lost there.
+        What the archive has in a later version than hot is told to be lost there; `archived_at` is None where it is
+        active in that version.
         """
         before = {done.session_id for done in absorbed if done.outcome is AbsorbOutcome.UNCHANGED}
         found = []
@@ -136,27 +137,47 @@ class HotSweep:
             found.append(session if kept is None else replace(session, archived_at=kept.archived_at))
         return found
 
-    async def _evict(self, sessions: Sequence[StoredSession]) -> list[bool]:
-        """Whether each of these very copies was in hot; they are not any more, and their tickets are void."""
+    async def evict(self, sessions: Sequence[StoredSession]) -> list[bool | BackendError]:
+        """Whether each of these very copies was in hot, of which it is gone, and its tickets void; or why not.
 
-        async def evict_all(hot: SessionBackend) -> list[bool]:
-            return await asyncio.gather(
-                *(hot.evict(session.id, version=session.version, head=session.head) for session in sessions)
-            )
+        Each fails alone.
+        """
 
-        return await self._hot.run(evict_all)
+        async def evict(hot: SessionBackend, session: StoredSession) -> bool | BackendError:
+            try:
+                return await hot.evict(session.id, version=session.version, head=session.head)
+            except BackendError as error:
+                return error
 
-    async def _bury_in_hot(self, session_id: UUID) -> None:
+        async def evict_all(hot: SessionBackend) -> list[bool | BackendError]:
+            outcomes = await asyncio.gather(*(evict(hot, session) for session in sessions))
+            lost = [outcome for outcome in outcomes if isinstance(outcome, BackendUnavailableError)]
+            if len(lost) == len(outcomes):
+                raise lost[0]  # not one of them was answered, which the tier has to know
+            return outcomes
+
+        if not sessions:
+            return []
+        try:
+            return await self._hot.run(evict_all)
+        except BackendError as error:
+            return [error] * len(sessions)
+
+    async def _bury_in_hot(self, session_id: UUID) -> Archived:
         """The archive knows that the session was deleted: hot is told, so that it is no longer seen there either."""
-        kept = (await self._archive.run(lambda archive: archive.copies([session_id]))).get(session_id)
-        if isinstance(kept, Tombstone):
-            forget_at = kept.forget_at
-            await self._hot.run(lambda hot: hot.delete(session_id, forget_at=forget_at))
+        try:
+            kept = (await self._archive.run(lambda archive: archive.copies([session_id]))).get(session_id)
+            if isinstance(kept, Tombstone):
+                forget_at = kept.forget_at
+                await self._hot.run(lambda hot: hot.delete(session_id, forget_at=forget_at), stores=True)
+        except BackendError as error:
+            return Archived(session_id, ArchiveOutcome.FAILED, f"it was deleted, which hot could not be told: {error}")
+        return Archived(session_id, ArchiveOutcome.DELETED)
 
     async def _bury_in_archive(self, session_id: UUID, tombstone: Tombstone) -> None:
-        await self._archive.run(lambda archive: archive.delete(session_id, forget_at=tombstone.forget_at))
+        await self._archive.run(lambda archive: archive.delete(session_id, forget_at=tombstone.forget_at), stores=True)
 
-    async def _held(self, ids: Sequence[UUID]) -> Mapping[UUID, Copy | Tombstone]:
+    async def held(self, ids: Sequence[UUID]) -> Mapping[UUID, Copy | Tombstone]:
         """What hot keeps of these ids."""
         return await self._hot.run(lambda hot: hot.copies(ids)) if ids else {}
 
@@ -174,7 +195,7 @@ class HotSweep:
         asked, free, more = limit, list[UUID](), True
         while more and len(free) < limit:
             candidates = await self._archive.run(partial(dry, limit=asked))
-            held = await self._held(candidates.session_ids)
+            held = await self.held(candidates.session_ids)
             free = [known for known in candidates.session_ids if not isinstance(held.get(known), Copy)]
             more, asked = candidates.more, asked + limit
         chosen, more = free[:limit], more or len(free) > limit
@@ -189,51 +210,22 @@ class HotSweep:
             self._losses.forget(session_id)
         return Purged(purged.session_ids, more)
 
-    async def absorb(
-        self, sessions: Sequence[StoredSession], *, tickets: Mapping[UUID, str] | None = None
-    ) -> list[Absorbed]:
-        """See `SessionBackend.absorb`: into the tier that holds the id; else active ones into hot, others not."""
-        ids = [session.id for session in sessions]
-        held = await self._held(ids)
-        kept = await self._archive.run(lambda archive: archive.copies(ids))
-        report: dict[int, Absorbed] = {}
-        to_hot, to_archive = list[int](), list[int]()
-        for place, session in enumerate(sessions):
-            if session.id not in held and tickets is not None and isinstance(kept.get(session.id), Copy):
-                report[place] = Absorbed(session.id, AbsorbOutcome.REFUSED)
-            elif session.id in held:
-                to_hot.append(place)
-            elif session.id in kept or (session.archived_at is not None and tickets is None):
-                to_archive.append(place)
-            else:
-                to_hot.append(place)
-        if to_hot:
-            done = await self._hot.run(lambda hot: hot.absorb([sessions[n] for n in to_hot], tickets=tickets))
-            report.update(zip(to_hot, done, strict=True))
-        if to_archive:
-            done = await self._archive.run(lambda archive: archive.absorb([sessions[n] for n in to_archive]))
-            report.update(zip(to_archive, done, strict=True))
-            await self._evict([sessions[place] for place in to_archive])  # voids tickets
-        await self._put_away([sessions[n] for n in to_hot if sessions[n].archived_at is not None])
-        return [report[place] for place in range(len(sessions))]
-
-    async def _put_away(self, sessions: Sequence[StoredSession]) -> None:
-        """Move those to the archive that are archived in hot by now: hot holds what is active."""
-        for session in sessions:
-            stored = await self._hot.run(partial(_read, session_id=session.id))
-            if stored is not None and stored.archived_at is not None:
-                await self._move([stored], stored.archived_at, _nobody)
-
 
 async def _read(backend: SessionBackend, *, session_id: UUID, history: int | None = None) -> StoredSession | None:
     return await backend.read(session_id, history=history)
+
+
+async def _claim(backend: SessionBackend, *, now: datetime, lease: timedelta, limit: int, max_bytes: int) -> Claimed:
+    return await backend.claim_expired(now=now, lease=lease, limit=limit, max_bytes=max_bytes)
+
+
+async def _archive(
+    backend: SessionBackend, deliver: Deliver, *, sessions: Sequence[StoredSession], at: datetime
+) -> list[Archived]:
+    return await backend.archive(sessions, at=at, deliver=deliver)
 
 
 async def _dry_purge(
     archive: SessionBackend, *, archived_before: datetime, now: datetime, limit: int, among: Sequence[UUID] | None
 ) -> Purged:
     return await archive.purge(archived_before=archived_before, now=now, limit=limit, among=among, dry_run=True)
-
-
-async def _nobody(sessions: Sequence[StoredSession]) -> None:
-    """There is nothing to tell: the sessions came archived."""

@@ -3,30 +3,35 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Literal, Protocol, TypeVar
 
-from purgatory import AsyncCircuitBreakerFactory
-from purgatory.domain.model import OpenedState
-from purgatory.service._async.circuitbreaker import AsyncCircuitBreaker
-
-from perdure.backends.protocol import BackendHealth, SessionBackend
-from perdure.errors import BackendClosedError, BackendError, BackendUnavailableError
+from perdure.backends.protocol import BackendHealth, Deliver, SessionBackend
+from perdure.backends.tiered.breaker import Breaker, LeftAlone
+from perdure.errors import (
+    BackendClosedError,
+    BackendError,
+    BackendUnavailableError,
+    SchemaError,
+    StorageFullError,
+    StorageReadOnlyError,
+)
 from perdure.logs import EventLog
+from perdure.models import StoredSession
 
-__all__ = ["InFlight", "Role", "Tier", "TierTimes", "TierWatcher"]
+__all__ = ["Role", "Tier", "TierTimes", "TierWatcher"]
 
 log = EventLog("perdure.tiers")
 
 T = TypeVar("T")
 Call = Callable[[SessionBackend], Awaitable[T]]
+DeliveringCall = Callable[[SessionBackend, Deliver], Awaitable[T]]
 Role = Literal["hot", "archive"]
-
-FAILURES = 5
-"""Calls in a row that fail before a tier is left alone for a while."""
+Trouble = Literal["silent", "refusing"]
+"""It does not answer, or cannot be used; or it answers, and takes nothing."""
 
 
 class TierWatcher(Protocol):
@@ -47,28 +52,6 @@ class TierTimes:
     """How old may be what the hot tier says where the archive is the truth."""
 
 
-class InFlight:
-    """How many calls are under way, in any tier."""
-
-    def __init__(self) -> None:
-        self._count = 0
-        self._idle = asyncio.Event()
-
-    def __enter__(self) -> None:
-        self._count += 1
-
-    def __exit__(self, *_: object) -> None:
-        self._count -= 1
-        if not self._count:
-            self._idle.set()
-
-    async def finish(self) -> None:
-        """Wait until there are none; a verb of several calls makes the next one before anybody else gets to run."""
-        while self._count:
-            self._idle.clear()
-            await self._idle.wait()
-
-
 class Tier:
     """A backend behind a time-out and a circuit breaker. Where opening it failed, it is opened when it answers."""
 
@@ -80,19 +63,16 @@ class Tier:
         timeout: timedelta,
         retry_after: timedelta,
         watcher: TierWatcher | None,
-        in_flight: InFlight,
     ) -> None:
         self.role = role
         self.backend = backend
         self._timeout_s = timeout.total_seconds()
-        self._retry_after_s = retry_after.total_seconds()
+        self._retry_after = retry_after
         self._watcher = watcher
-        self._in_flight = in_flight
-        self._breaker: AsyncCircuitBreaker | None = None
+        self._breaker: Breaker | None = None
         self._opening = asyncio.Lock()
         self._is_open = False
-        self.trouble: str | None = None
-        """Why the last call failed; None where it did not."""
+        self._troubles: dict[Trouble, str] = {}
 
     async def open(self, *, needed: bool) -> None:
         """Open the backend; where it is not `needed` and does not answer, go on without.
@@ -100,12 +80,7 @@ class Tier:
         Raises:
             BackendError: it is needed, or what is there cannot be used.
         """
-        factory = AsyncCircuitBreakerFactory(
-            default_threshold=FAILURES,
-            default_ttl=self._retry_after_s,
-            exclude=[(BaseException, lambda error: not isinstance(error, BackendUnavailableError))],
-        )
-        breaker = await factory.get_breaker(self.role)
+        breaker = Breaker(self.role, retry_after=self._retry_after)
         if needed:
             await self._open_backend()  # as long as it takes: it may have to migrate
             self._breaker = breaker
@@ -119,37 +94,51 @@ class Tier:
         self._is_open, self._breaker = False, None
         await self.backend.aclose()
 
-    async def run(self, call: Call[T]) -> T:
-        """What the call gives.
+    @property
+    def trouble(self) -> str | None:
+        """Why the tier does not do what it should; None where it does."""
+        return next(iter(self._troubles.values()), None)
+
+    @property
+    def is_silent(self) -> bool:
+        """Whether the last that was heard of it is that it does not answer."""
+        return "silent" in self._troubles
+
+    async def run(self, call: Call[T], *, stores: bool = False) -> T:
+        """What the call gives; `stores` says that it needs room, so that its success shows that there is some.
 
         Raises:
             BackendUnavailableError: the tier does not answer, not in time, or is being left alone.
             PerdureError: whatever else the backend raises.
         """
-        if self._breaker is None:
-            raise BackendClosedError(self.backend.name)
-        try:
-            async with self._breaker:
-                with self._in_flight:
-                    answer = await self._bounded(call)
-        except OpenedState:
-            reason = f"left alone for {self._retry_after_s:g} s after it failed ({self.trouble})"
-            raise BackendUnavailableError(self.backend.name, reason) from None
-        except BackendUnavailableError as error:
-            await self._note(str(error))
-            raise
-        if self.trouble is not None:
-            await self._note(None)
-        return answer
 
-    async def attempt(self, call: Call[T]) -> T | None:
+        async def without_limit(backend: SessionBackend, _: asyncio.Timeout) -> T:
+            return await call(backend)
+
+        return await self._watched(without_limit, stores=stores)
+
+    async def run_delivering(self, call: DeliveringCall[T], deliver: Deliver) -> T:
+        """What the call gives that delivers; the time that this takes is the receivers', and not counted."""
+
+        async def with_limit(backend: SessionBackend, limit: asyncio.Timeout) -> T:
+            async def deliver_unhurried(sessions: Sequence[StoredSession]) -> None:
+                limit.reschedule(None)
+                try:
+                    await deliver(sessions)
+                finally:
+                    limit.reschedule(asyncio.get_running_loop().time() + self._timeout_s)
+
+            return await call(backend, deliver_unhurried)
+
+        return await self._watched(with_limit, stores=True)
+
+    async def attempt(self, call: Call[T], *, stores: bool = False) -> T | None:
         """What the call gives, or None where the tier fails, for what can be done without it."""
         try:
-            return await self.run(call)
-        except BackendUnavailableError:
-            return None  # it was noted
+            return await self.run(call, stores=stores)
         except BackendError as error:
-            await self._note(str(error))
+            if self.trouble is None:  # otherwise it was told of
+                log.warning("tier.failed", tier=self.role, backend=self.backend.name, reason=str(error))
             return None
 
     async def health(self, *, now: datetime) -> BackendHealth:
@@ -160,18 +149,46 @@ class Tier:
             async with asyncio.timeout(self._timeout_s):
                 if not self._is_open:
                     await self._open_backend()
-                return await self.backend.health(now=now)
+                health = await self.backend.health(now=now)
         except (TimeoutError, BackendError) as error:
             reason = str(error) or f"no answer within {self._timeout_s:g} s"
             return BackendHealth(self.backend.name, ok=False, latency_ms=self._timeout_s * 1000, error=reason)
+        if self.trouble is None or not health.ok:
+            return health
+        return replace(health, warnings=(*health.warnings, f"it failed when it was last needed: {self.trouble}"))
 
-    async def _bounded(self, call: Call[T]) -> T:
+    async def _watched(self, call: Callable[[SessionBackend, asyncio.Timeout], Awaitable[T]], *, stores: bool) -> T:
+        """Make a call, if the breaker lets it through, and note what it tells of the tier."""
+        if self._breaker is None:
+            raise BackendClosedError(self.backend.name)
         try:
-            async with asyncio.timeout(self._timeout_s):
+            with self._breaker.call():
+                answer = await self._bounded(call)
+        except LeftAlone:
+            raise BackendUnavailableError(
+                self.backend.name,
+                f"left alone for {self._retry_after.total_seconds():g} s at a time while it fails ({self.trouble})",
+            ) from None
+        except (BackendUnavailableError, SchemaError) as error:
+            await self._note("silent", str(error))
+            raise
+        except (StorageFullError, StorageReadOnlyError) as error:
+            await self._note("refusing", str(error))
+            raise
+        if self._troubles:
+            await self._note_answer(stored=stores)
+        return answer
+
+    async def _bounded(self, call: Callable[[SessionBackend, asyncio.Timeout], Awaitable[T]]) -> T:
+        limit = asyncio.timeout(self._timeout_s)
+        try:
+            async with limit:
                 if not self._is_open:
                     await self._open_backend()
-                return await call(self.backend)
+                return await call(self.backend, limit)
         except TimeoutError:
+            if not limit.expired():
+                raise  # not ours: what was called, the receiver of a delivery perhaps, has time-outs too
             raise BackendUnavailableError(self.backend.name, f"no answer within {self._timeout_s:g} s") from None
 
     async def _open_backend(self) -> None:
@@ -180,16 +197,22 @@ class Tier:
                 await self.backend.open()
                 self._is_open = True
 
-    async def _note(self, trouble: str | None) -> None:
-        """Remember how it is, and tell of it when it changed."""
-        was, self.trouble = self.trouble, trouble
-        if (was is None) == (trouble is None):
-            return
-        if trouble is None:
+    async def _note(self, trouble: Trouble, reason: str) -> None:
+        """Remember what is wrong, and tell of it if nothing was."""
+        well = not self._troubles
+        self._troubles[trouble] = reason
+        if well:
+            log.warning("tier.degraded", tier=self.role, backend=self.backend.name, reason=reason)
+            await self.report(reason)
+
+    async def _note_answer(self, *, stored: bool) -> None:
+        """The tier answers: forget what was wrong, as far as this shows, and tell of it if nothing is left."""
+        self._troubles.pop("silent", None)
+        if stored:
+            self._troubles.pop("refusing", None)
+        if not self._troubles:
             log.info("tier.recovered", tier=self.role, backend=self.backend.name)
-        else:
-            log.warning("tier.degraded", tier=self.role, backend=self.backend.name, reason=trouble)
-        await self.report(trouble)
+            await self.report(None)
 
     async def report(self, reason: str | None) -> None:
         """Tell the watcher."""

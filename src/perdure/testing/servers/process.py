@@ -238,12 +238,9 @@ class LocalServer(ABC):
 
     def _launch(self, port: int) -> None:
         assert self._guard is not None
-        # What is set for clients of a Postgres, or in a user's language, is not meant for this one.
-        env = {name: value for name, value in os.environ.items() if not name.startswith(("PG", "LC_", "LANG"))}
+        env = {**os.environ, "LC_ALL": "C", "TZ": "UTC"}  # what it says is read here
         with self.log_path.open("ab") as log:
-            self._process = self._guard.launch(
-                self._command(port), log=log, cwd=self._cwd, env={**env, "LC_ALL": "C", "TZ": "UTC"}, **self._who
-            )
+            self._process = self._guard.launch(self._command(port), log=log, cwd=self._cwd, env=env, **self._who)
 
     def _answers_by(self, deadline: float, port: int) -> bool:
         while time.monotonic() < deadline:

@@ -99,7 +99,7 @@ class _Absorbing:
         """The outcome of each session that was stored, or needs not be; None of one that is to be merged."""
 
         async def work(connection: Connection) -> list[Any]:
-            return await store_all(connection, self._sql, bundles, self._tickets)
+            return await store_all(connection, self._sql, bundles, self._tickets, absorbing=True)
 
         rows = await self._connections.run(work, timeout_s=self._timeout_s, repeatable=self._tickets is None)
         incoming = {bundle.session.id: bundle.session for bundle in bundles}
@@ -138,12 +138,13 @@ def _failed(bundle: Bundle, error: PerdureError) -> dict[UUID, Any]:
 
 
 async def store_all(
-    connection: Connection, sql: Statements, bundles: Sequence[Bundle], tickets: Tickets = None
+    connection: Connection, sql: Statements, bundles: Sequence[Bundle], tickets: Tickets = None, *, absorbing: bool
 ) -> list[Any]:
     """Rows of `store_sessions`: id, what became of it, and version, head and archived flag of a copy in its way."""
     facts, contents = packed(bundles)
     wanted = None if tickets is None else as_json({str(known): ticket for known, ticket in tickets.items()})
-    return await connection.fetch(sql.store_sessions, facts, wanted, *contents.columns())
+    rows: list[Any] = await connection.fetch(sql.store_sessions, facts, wanted, absorbing, *contents.columns())
+    return rows
 
 
 async def _merge_all(

@@ -57,17 +57,16 @@ async def apply_all(
 
 
 def _only_appends(change: SessionChange) -> bool:
-    """Whether it has queries and nothing else, and is no repeat: what tracking sends."""
+    """Whether it has one query and nothing else, and is no repeat: what tracking sends."""
     entries = change.set_entries or change.unset_entries
-    return bool(change.queries) and not entries and not change.is_repeat and not _moves(change)
+    return len(change.queries) == 1 and not entries and not change.is_repeat and not _moves(change)
 
 
 async def _append(connection: Connection, sql: Statements, session_id: UUID, change: SessionChange) -> Applied | None:
     """What became of a change that only appends; None where it is not plainly applicable."""
-    queries = change.queries
-    instants = [query.timestamp for query in queries]
+    query = change.queries[0]
     row = await connection.fetchrow(
-        sql.append_queries,
+        sql.append_query,
         session_id,
         change.writer.bytes,
         change.change_id.to_bytes(8),
@@ -76,12 +75,10 @@ async def _append(connection: Connection, sql: Statements, session_id: UUID, cha
         change.if_version,
         change.owner,
         change.max_queries,
-        len(queries),
-        sum(query.cache_hit for query in queries),
-        sum(query.size_bytes for query in queries),
-        to_micros(min(instants)),
-        to_micros(max(instants)),
-        [query.body for query in queries],
+        int(query.cache_hit),
+        to_micros(query.timestamp),
+        query.size_bytes,
+        query.body,
     )
     return None if row is None else Applied(row[0], row[1])
 

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from bisect import bisect_right
+from collections.abc import Iterable, Sequence
+from operator import itemgetter
 from typing import Any
 from uuid import UUID
+
+from pydantic_core import from_json
 
 from perdure.backends.cursors import SortKey, write_cursor
 from perdure.backends.labels import wanted_labels
@@ -26,7 +30,9 @@ log = EventLog("perdure.postgres")
 _EVERYTHING = 2**62
 HIGHEST_ID = UUID(int=2**128 - 1)
 _FACTS = len(COLUMNS)
-_CREATED_AT = [column.name for column in COLUMNS].index("created_at")
+_ID, _CREATED_AT, _WRITERS = (
+    [column.name for column in COLUMNS].index(name) for name in ("id", "created_at", "writers")
+)
 
 
 async def read_session(
@@ -38,29 +44,39 @@ async def read_session(
         CorruptDataError: its row cannot be read, or an entry is in a section that does not exist.
     """
     newest = _EVERYTHING if history is None else history
-    row = await connection.fetchrow(sql.read.text, *sql.read.arguments(id=session_id, history=newest))
-    return None if row is None else whole_of(row)
+    rows = await connection.fetch(sql.read.text, *sql.read.arguments(id=session_id, history=newest))
+    ordered = sorted(rows, key=itemgetter(3))
+    queries = bisect_right(ordered, 0, key=itemgetter(3))
+    others = [row for row in ordered[:queries] if row[0] is not None]
+    if len(others) == queries:
+        return None
+    facts = next(from_json(row[2]) for row in ordered[:queries] if row[0] is None)
+    facts[_ID], facts[_WRITERS] = session_id, bytes.fromhex(facts[_WRITERS])
+    return _filled(_facts(facts), others, [row[2] for row in ordered[queries:]])
 
 
 async def read_whole(connection: Connection, sql: Statements, ids: Sequence[UUID]) -> list[Any]:
-    """Rows for `whole_of`, with all queries, in any order."""
-    arguments = sql.read_many.arguments(ids=ids_of(ids), history=_EVERYTHING)
-    return await connection.fetch(sql.read_many.text, *arguments)
+    """Rows for `whole_of`, in any order."""
+    rows: list[Any] = await connection.fetch(sql.read_many.text, *sql.read_many.arguments(ids=ids_of(ids)))
+    return rows
 
 
 def whole_of(row: Sequence[Any]) -> StoredSession:
-    """The session in a row of `Statements.read`.
+    """The session in a row of `Statements.read_many`.
 
     Raises:
         CorruptDataError: see `read_session`.
     """
-    session = _facts(row)
-    for section, key, text in row[_FACTS] or ():
+    return _filled(_facts(row), row[_FACTS] or (), row[_FACTS + 1])
+
+
+def _filled(session: StoredSession, entries: Iterable[Sequence[Any]], bodies: list[str]) -> StoredSession:
+    for section, key, text, *_ in entries:
         if section not in session.sections:
             raise CorruptDataError(NAME, f"session {session.id} has an entry in a section {section!r}")
         session.sections[section][key] = text
-    session.queries = row[_FACTS + 1]
-    session.first_position = session.total_queries - len(session.queries) + 1
+    session.queries = bodies
+    session.first_position = session.total_queries - len(bodies) + 1
     return session
 
 

@@ -40,7 +40,7 @@ from perdure.backends.sql.tables import metadata
 
 __all__ = ["Statement", "Statements", "quoted", "statements_in", "tables_in"]
 
-_DIALECT = asyncpg.dialect()
+_DIALECT = asyncpg.dialect()  # type: ignore[no-untyped-call]  # SQLAlchemy's own is not typed
 
 _APPEND = """
 WITH moved AS (
@@ -48,12 +48,12 @@ WITH moved AS (
     version = s.version + 1,
     head = $4::text,
     last_accessed_at = greatest(s.last_accessed_at, $5::bigint),
-    total_queries = s.total_queries + $9::integer,
-    cache_hits = s.cache_hits + $10::integer,
-    first_query_at = least(s.first_query_at, $12::bigint),
-    last_query_at = greatest(s.last_query_at, $13::bigint),
-    history_bytes = s.history_bytes + $11::bigint,
-    writers = $2::bytea || $3::bytea || int8send(s.version + 1) || int8send(s.total_queries + $9::integer)
+    total_queries = s.total_queries + 1,
+    cache_hits = s.cache_hits + $9::integer,
+    first_query_at = least(s.first_query_at, $10::bigint),
+    last_query_at = greatest(s.last_query_at, $10::bigint),
+    history_bytes = s.history_bytes + $11::integer,
+    writers = $2::bytea || $3::bytea || int8send(s.version + 1) || int8send(s.total_queries + 1)
       || CASE position($2::bytea IN s.writers)
         WHEN 0 THEN substring(s.writers FROM 1 FOR 31 * 40)
         ELSE overlay(s.writers PLACING '' FROM position($2::bytea IN s.writers) FOR 40)
@@ -66,18 +66,19 @@ WITH moved AS (
     AND ($7::text IS NULL OR s.user_id = $7::text)
     AND s.archived_at IS NULL AND s.expires_at > $5::bigint
     AND ($6::bigint IS NULL OR s.version = $6::bigint)
-    AND ($8::bigint IS NULL OR s.total_queries + $9::integer <= $8::bigint)
+    AND ($8::bigint IS NULL OR s.total_queries < $8::bigint)
   THEN true END
   RETURNING s.id, s.version, s.total_queries
 ), added AS (
   INSERT INTO {schema}.session_queries (session_id, position, body)
-  SELECT m.id, m.total_queries - $9::integer + q.place, q.body
-  FROM moved AS m, unnest($14::text[]) WITH ORDINALITY AS q(body, place)
+  SELECT m.id, m.total_queries, $12::text FROM moved AS m
 )
 SELECT version, total_queries FROM moved
 """
-"""What `apply_changes` does with one change that has queries and nothing else, in half the time; no row comes back where
-it is not plainly applicable. One change that touches one row sees that row as it is when its turn comes.
+"""What `apply_changes` does with a single change that has one query and nothing else, in half the time.
+
+No row comes back where it is not plainly applicable. It needs no lock beforehand: it touches one row, and sees that as
+it is when its turn comes.
 """
 _ZERO: ColumnElement[int] = literal_column("0", Integer)
 
@@ -120,12 +121,13 @@ class Statements:
     def __init__(self, schema: str) -> None:
         tables = {table.name: table for table in tables_in(schema).sorted_tables}
         self._sessions = tables["sessions"].alias("s")
+        self._counted = tables["sessions"].alias("counted")
         self._queries = tables["session_queries"].alias("q")
         self._entries = tables["session_entries"].alias("e")
         s = self._sessions.c
         ids = cast(_param("ids", ARRAY(Text)), ARRAY(Uuid))
 
-        self.read = Statement.of(self._whole().where(s.id == _param("id", Uuid)))
+        self.read = Statement.of(self._one_whole())
         self.read_many = Statement.of(self._whole().where(s.id == any_(ids)))
         self.lock_many = Statement.of(select(s.id).where(s.id == any_(ids)).order_by(s.id).with_for_update())
         self.history_page = Statement.of(self._history_page())
@@ -145,9 +147,9 @@ class Statements:
         self.start_sweep = Statement.of(_start_sweep(tables["sweeps"]))
 
         name = quoted(schema)
-        self.append_queries = _APPEND.format(schema=name)
+        self.append_query = _APPEND.format(schema=name)
         self.apply_changes = _call(name, "apply_changes", 5)
-        self.store_sessions = _call(name, "store_sessions", 9)
+        self.store_sessions = _call(name, "store_sessions", 10)
         self.rewrite_sessions = _call(name, "rewrite_sessions", 11)
         self.delete_session = _call(name, "delete_session", 3)
         self.evict_session = _call(name, "evict_session", 3)
@@ -157,16 +159,39 @@ class Statements:
         self.purge_sessions = _call(name, "purge_sessions", 5)
         self.find_sessions = _call(name, "find_sessions", 7)
 
+    def _one_whole(self) -> Any:
+        """Rows of section, key, text and position, as of one instant: the facts, all entries, the newest queries.
+
+        The facts are `rows.COLUMNS` as a JSON list, the bytes among them in hexadecimal (no section, position 0);
+        entries have the position 0; of the queries there are `:history`.
+
+        A row for each query, as putting many together takes the server longer than sending them.
+        """
+        s, e, q = self._sessions.c, self._entries.c, self._queries.c
+        session_id = _param("id", Uuid)
+        facts = [
+            func.encode(each, literal_column("'hex'")) if each.key == "writers" else each for each in self._columns()
+        ]
+        nothing = cast(null(), Text)
+        session = select(
+            nothing.label("section"),
+            nothing.label("key"),
+            cast(func.json_build_array(*facts), Text).label("text"),
+            cast(_ZERO, BigInteger).label("position"),
+        ).where(s.id == session_id)
+        entries = select(e.section, e.key, e.value, cast(_ZERO, BigInteger)).where(e.session_id == session_id)
+        total = select(self._counted.c.total_queries).where(self._counted.c.id == session_id).scalar_subquery()
+        newest = select(nothing, nothing, q.body, q.position).where(
+            q.session_id == session_id, q.position > total - _param("history", BigInteger)
+        )
+        return union_all(session, entries, newest)
+
     def _whole(self) -> Any:
-        """Rows of `rows.COLUMNS`, then all entries and the newest `:history` queries, as of one instant."""
+        """Rows of `rows.COLUMNS`, then all entries and all queries, as of one instant."""
         s, e, q = self._sessions.c, self._entries.c, self._queries.c
         entries = select(func.array_agg(array([e.section, e.key, e.value]))).where(e.session_id == s.id)
-        newest = (
-            select(q.body)
-            .where(q.session_id == s.id, q.position > s.total_queries - _param("history", BigInteger))
-            .order_by(q.position)
-        )
-        return select(*self._columns(), entries.scalar_subquery(), func.array(newest.scalar_subquery()))
+        queries = select(q.body).where(q.session_id == s.id).order_by(q.position)
+        return select(*self._columns(), entries.scalar_subquery(), func.array(queries.scalar_subquery()))
 
     def _columns(self) -> list[ColumnElement[Any]]:
         return [self._sessions.c[column.name] for column in COLUMNS]

@@ -41,7 +41,7 @@ async def create_in(connection: Connection, sql: Statements, bundle: Bundle, *, 
     """See `SessionBackend.create`. `again` says that an attempt before this one may have succeeded."""
     session = bundle.session
     for _ in range(ATTEMPTS):
-        rows = await store_all(connection, sql, [bundle])
+        rows = await store_all(connection, sql, [bundle], absorbing=False)
         if not rows:
             continue  # the copy that was in its way is gone already
         _, outcome, version, head, _ = rows[0]

@@ -4,6 +4,9 @@
 -- any of them sets or unsets a key, or may touch what sessions are found by. Each change is applied, or found not
 -- plainly applicable: then its answer has a `freed` that is not NULL and what is to be known to say why, all NULL where
 -- there is no session. Called once in a transaction: rows that this transaction has written are those it applied to.
+--
+-- Rows are looked up one by one (LATERAL, OFFSET 0) here and in the other functions: a plan that was made while a table
+-- had few rows, and goes through all of them, would be kept when there are many.
 CREATE FUNCTION {schema}.apply_changes(ids text[], changes json, bodies text[], entries boolean, moving boolean)
  RETURNS TABLE(place integer, freed bigint, user_id text, expires_at bigint, last_accessed_at bigint, archived_at bigint, version bigint, total_queries bigint, cache_hits bigint, first_query_at bigint, last_query_at bigint, state_bytes bigint, history_bytes bigint, writers bytea)
  LANGUAGE plpgsql
@@ -76,7 +79,7 @@ BEGIN
         END
     FROM c
     -- All in one CASE: a condition that an index could answer would have all that the index holds looked at.
-    WHERE s.id = c.id AND CASE WHEN
+    WHERE s.id = c.id AND s.id = ANY (keys) AND CASE WHEN
       CASE remembered_at(s.writers, uuid_send(c.writer))
         WHEN 0 THEN c.again IS NOT TRUE OR length(s.writers) < 32 * 40
         ELSE int8send(c.number)
@@ -105,17 +108,19 @@ BEGIN
   IF entries AND applied > 0 THEN
     FOR gone IN
       SELECT c.id, name ->> 0 AS section, name ->> 1 AS key
-      FROM json_to_recordset(changes) AS c(id uuid, unset_entries json)
-      JOIN sessions AS s ON s.id = c.id AND s.xmin = pg_current_xact_id()::xid,
+      FROM json_to_recordset(changes) AS c(id uuid, unset_entries json),
+        LATERAL (SELECT xmin FROM sessions WHERE sessions.id = c.id OFFSET 0) AS s,
         json_array_elements(c.unset_entries) AS name
+      WHERE s.xmin = pg_current_xact_id()::xid
     LOOP
       DELETE FROM session_entries WHERE session_id = gone.id AND section = gone.section AND key = gone.key;
     END LOOP;
     INSERT INTO session_entries (session_id, section, key, value)
     SELECT c.id, entry ->> 0, entry ->> 1, entry ->> 2
-    FROM json_to_recordset(changes) AS c(id uuid, set_entries json)
-    JOIN sessions AS s ON s.id = c.id AND s.xmin = pg_current_xact_id()::xid,
+    FROM json_to_recordset(changes) AS c(id uuid, set_entries json),
+      LATERAL (SELECT xmin FROM sessions WHERE sessions.id = c.id OFFSET 0) AS s,
       json_array_elements(c.set_entries) AS entry
+    WHERE s.xmin = pg_current_xact_id()::xid
     ON CONFLICT (session_id, section, key) DO UPDATE SET value = excluded.value;
   END IF;
   IF moving AND applied > 0 THEN
@@ -130,7 +135,7 @@ BEGIN
       s.user_id, s.expires_at, s.last_accessed_at, s.archived_at, s.version, s.total_queries, s.cache_hits,
       s.first_query_at, s.last_query_at, s.state_bytes, s.history_bytes, s.writers
     FROM json_to_recordset(changes) AS c(place integer, id uuid, touched json)
-    LEFT JOIN sessions AS s ON s.id = c.id
+    LEFT JOIN LATERAL (SELECT *, xmin FROM sessions WHERE sessions.id = c.id OFFSET 0) AS s ON true
     WHERE s.xmin IS NULL OR s.xmin <> pg_current_xact_id()::xid;
   END IF;
 END

@@ -15,9 +15,9 @@ DECLARE
 BEGIN
   PERFORM FROM sessions WHERE id = ANY (ids) ORDER BY id FOR NO KEY UPDATE;
   active := ARRAY(
-    SELECT s.id FROM json_to_recordset(copies) AS c(id uuid, version bigint, head text)
-    JOIN sessions AS s ON s.id = c.id
-    WHERE s.version = c.version AND s.head = c.head AND CASE WHEN s.archived_at IS NULL THEN true END
+    SELECT c.id FROM json_to_recordset(copies) AS c(id uuid, version bigint, head text),
+      LATERAL (SELECT * FROM sessions WHERE sessions.id = c.id OFFSET 0) AS s
+    WHERE s.version = c.version AND s.head = c.head AND s.archived_at IS NULL
   );
   before := label_rows(active);
   UPDATE sessions SET archived_at = instant WHERE id = ANY (active);
@@ -26,7 +26,7 @@ BEGIN
   RETURN QUERY
   SELECT c.id, CASE WHEN s.version = c.version AND s.head = c.head THEN s.archived_at END, t.session_id IS NOT NULL
   FROM json_to_recordset(copies) AS c(id uuid, version bigint, head text)
-  LEFT JOIN sessions AS s ON s.id = c.id
-  LEFT JOIN session_tombstones AS t ON t.session_id = c.id;
+  LEFT JOIN LATERAL (SELECT * FROM sessions WHERE sessions.id = c.id OFFSET 0) AS s ON true
+  LEFT JOIN LATERAL (SELECT * FROM session_tombstones WHERE session_id = c.id OFFSET 0) AS t ON true;
 END
 $function$

@@ -30,12 +30,12 @@ BEGIN
   );
   PERFORM remove_sessions(held);
   -- Last, and without waiting for anybody, so that no order of locks matters.
-  DELETE FROM session_tombstones WHERE session_id IN (
+  DELETE FROM session_tombstones WHERE session_id = ANY (ARRAY(
     SELECT session_id FROM session_tombstones WHERE forget_at <= instant FOR UPDATE SKIP LOCKED
-  );
-  DELETE FROM session_tickets WHERE session_id IN (
+  ));
+  DELETE FROM session_tickets WHERE session_id = ANY (ARRAY(
     SELECT session_id FROM session_tickets WHERE taken_at <= abandoned FOR UPDATE SKIP LOCKED
-  );
+  ));
   RETURN QUERY
   SELECT c.id, cardinality(chosen) > most
   FROM unnest(chosen[:most]) WITH ORDINALITY AS c(id, place)

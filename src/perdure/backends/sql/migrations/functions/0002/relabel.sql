@@ -5,14 +5,18 @@ CREATE FUNCTION {schema}.relabel(before {schema}.session_labels[], after {schema
  SET search_path TO {schema_text}, 'pg_temp'
  SET enable_seqscan TO 'off'
  SET plan_cache_mode TO 'force_generic_plan'
- SET enable_hashjoin TO 'off'
- SET enable_mergejoin TO 'off'
 AS $function$
 BEGIN
-  DELETE FROM session_labels AS l
-  USING (SELECT * FROM unnest(before) EXCEPT SELECT * FROM unnest(after)) AS gone
-  WHERE l.label = gone.label AND l.archived = gone.archived
-    AND l.created_at = gone.created_at AND l.session_id = gone.session_id;
+  DELETE FROM session_labels WHERE ctid = ANY (ARRAY(
+    SELECT there.ctid
+    FROM (SELECT * FROM unnest(before) EXCEPT SELECT * FROM unnest(after)) AS gone,
+      LATERAL (
+        SELECT l.ctid FROM session_labels AS l
+        WHERE l.label = gone.label AND l.archived = gone.archived
+          AND l.created_at = gone.created_at AND l.session_id = gone.session_id
+        OFFSET 0
+      ) AS there
+  ));
   INSERT INTO session_labels
   SELECT * FROM unnest(after) EXCEPT SELECT * FROM unnest(before);
 END

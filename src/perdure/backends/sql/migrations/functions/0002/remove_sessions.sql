@@ -5,8 +5,6 @@ CREATE FUNCTION {schema}.remove_sessions(ids uuid[])
  SET search_path TO {schema_text}, 'pg_temp'
  SET enable_seqscan TO 'off'
  SET plan_cache_mode TO 'force_generic_plan'
- SET enable_hashjoin TO 'off'
- SET enable_mergejoin TO 'off'
 AS $function$
 DECLARE
   found_labels bigint := 0;
@@ -14,9 +12,16 @@ DECLARE
 BEGIN
   BEGIN
     labels := label_rows(ids);
-    DELETE FROM session_labels AS l USING unnest(labels) AS gone
-    WHERE l.label = gone.label AND l.archived = gone.archived
-      AND l.created_at = gone.created_at AND l.session_id = gone.session_id;
+    DELETE FROM session_labels WHERE ctid = ANY (ARRAY(
+      SELECT there.ctid
+      FROM unnest(labels) AS gone,
+        LATERAL (
+          SELECT l.ctid FROM session_labels AS l
+          WHERE l.label = gone.label AND l.archived = gone.archived
+            AND l.created_at = gone.created_at AND l.session_id = gone.session_id
+          OFFSET 0
+        ) AS there
+    ));
     GET DIAGNOSTICS found_labels = ROW_COUNT;
   EXCEPTION WHEN data_exception THEN -- assets or tags that are no list
     labels := NULL;

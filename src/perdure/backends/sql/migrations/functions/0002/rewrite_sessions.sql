@@ -21,7 +21,7 @@ BEGIN
     total_queries = f.total_queries, cache_hits = f.cache_hits, first_query_at = f.first_query_at,
     last_query_at = f.last_query_at, state_bytes = f.state_bytes, history_bytes = f.history_bytes, writers = f.writers
   FROM json_populate_recordset(NULL::sessions, facts) AS f
-  WHERE s.id = f.id;
+  WHERE s.id = f.id AND s.id = ANY (ids);
   FOR gone IN
     SELECT g.session::uuid AS id, g.section, g.key
     FROM unnest(gone_of, gone_sections, gone_keys) AS g(session, section, key)

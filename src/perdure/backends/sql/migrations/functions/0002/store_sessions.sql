@@ -1,9 +1,10 @@
 -- Keep whole sessions whose ids are free, each with the ticket of its id where tickets are given, and say of every one
--- what became of it: stored, buried (a tombstone is there), refused (the ticket is void), or kept (a copy is there).
+-- what became of it: stored, buried (a tombstone is there), refused (the ticket is void), or kept (a copy is there, which
+-- the caller merges it with if it is `absorbing`).
 --
 -- The row of `sessions` is the slot of an id: who wants to fill it inserts the row first, and looks at tombstone and
 -- ticket afterwards, when nobody else can.
-CREATE FUNCTION {schema}.store_sessions(facts json, tickets json, entry_of text[], sections text[], keys text[], texts text[], query_of text[], positions text[], bodies text[])
+CREATE FUNCTION {schema}.store_sessions(facts json, tickets json, absorbing boolean, entry_of text[], sections text[], keys text[], texts text[], query_of text[], positions text[], bodies text[])
  RETURNS TABLE(id uuid, outcome text, version bigint, head text, archived boolean)
  LANGUAGE plpgsql
  SET search_path TO {schema_text}, 'pg_temp'
@@ -12,6 +13,7 @@ CREATE FUNCTION {schema}.store_sessions(facts json, tickets json, entry_of text[
 AS $function$
 #variable_conflict use_column
 DECLARE
+  ids uuid[] := ARRAY(SELECT f.id FROM json_to_recordset(facts) AS f(id uuid));
   stored uuid[];
   buried uuid[];
   refused uuid[];
@@ -38,8 +40,8 @@ BEGIN
     refused := ARRAY(
       SELECT s.id
       FROM unnest(stored) AS s(id)
-      LEFT JOIN session_tickets AS t ON t.session_id = s.id AND t.ticket = tickets ->> s.id::text
-      WHERE t.session_id IS NULL AND s.id <> ALL (buried)
+      LEFT JOIN LATERAL (SELECT ticket FROM session_tickets WHERE session_id = s.id OFFSET 0) AS t ON true
+      WHERE (t.ticket = tickets ->> s.id::text) IS NOT TRUE AND s.id <> ALL (buried)
     );
   END IF;
   IF cardinality(buried) > 0 OR cardinality(refused) > 0 THEN
@@ -47,7 +49,12 @@ BEGIN
     stored := ARRAY(SELECT s.id FROM unnest(stored) AS s(id) WHERE s.id <> ALL (buried || refused));
   END IF;
 
-  DELETE FROM session_tickets WHERE session_id = ANY (stored);
+  -- Tickets are void, used or not. One that is locked is being voided, or taken at this moment: it need not be waited for.
+  DELETE FROM session_tickets WHERE session_id = ANY (ARRAY(
+    SELECT session_id FROM session_tickets
+    WHERE session_id = ANY (CASE WHEN absorbing AND tickets IS NULL THEN ids ELSE stored END) AND session_id <> ALL (buried)
+    FOR UPDATE SKIP LOCKED
+  ));
   INSERT INTO session_labels SELECT * FROM unnest(label_rows(stored));
   PERFORM put_contents(stored, entry_of, sections, keys, texts, query_of, positions, bodies);
   IF archived IS NOT NULL THEN
@@ -58,12 +65,11 @@ BEGIN
   SELECT s.id, 'stored', NULL::bigint, NULL::text, NULL::boolean FROM unnest(stored) AS s(id)
   UNION ALL SELECT s.id, 'buried', NULL, NULL, NULL FROM unnest(buried) AS s(id)
   UNION ALL SELECT s.id, 'refused', NULL, NULL, NULL FROM unnest(refused) AS s(id);
-  IF cardinality(stored || buried || refused) < json_array_length(facts) THEN
+  IF cardinality(stored || buried || refused) < cardinality(ids) THEN
     RETURN QUERY
     SELECT s.id, 'kept', s.version, s.head, s.archived_at IS NOT NULL
-    FROM json_to_recordset(facts) AS f(id uuid)
-    JOIN sessions AS s ON s.id = f.id
-    WHERE s.id <> ALL (stored);
+    FROM sessions AS s
+    WHERE s.id = ANY (ids) AND s.id <> ALL (stored);
   END IF;
 END
 $function$
