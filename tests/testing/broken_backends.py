@@ -461,7 +461,9 @@ class MeasuresEverything(Broken):
 
     noticed_by = "test_those_left_out_do_not_count_in_statistics"
 
-    async def measure(self, wanted: StatsFilter, *, now: datetime, without: Collection[UUID] = ()) -> Measures:
+    async def measure(
+        self, wanted: StatsFilter, *, now: datetime, without: Collection[UUID] = (), with_ids: bool = False
+    ) -> Measures:
         return await super().measure(wanted, now=now)
 
 
@@ -470,7 +472,9 @@ class MeasuresWholeDays(Broken):
 
     noticed_by = "test_only_what_is_asked_about_counts"
 
-    async def measure(self, wanted: StatsFilter, *, now: datetime, without: Collection[UUID] = ()) -> Measures:
+    async def measure(
+        self, wanted: StatsFilter, *, now: datetime, without: Collection[UUID] = (), with_ids: bool = False
+    ) -> Measures:
         since = None if wanted.since is None else wanted.since.replace(hour=0, minute=0, second=0, microsecond=0)
         return await super().measure(wanted.model_copy(update={"since": since}), now=now, without=without)
 

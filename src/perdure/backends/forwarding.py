@@ -160,9 +160,11 @@ class ForwardingBackend:
         """See `SessionBackend.aggregate`."""
         return await self.pass_on("aggregate", lambda: self.inner.aggregate(wanted, without=without))
 
-    async def measure(self, wanted: StatsFilter, *, now: datetime, without: Collection[UUID] = ()) -> Measures:
+    async def measure(
+        self, wanted: StatsFilter, *, now: datetime, without: Collection[UUID] = (), with_ids: bool = False
+    ) -> Measures:
         """See `SessionBackend.measure`."""
-        return await self.pass_on("measure", lambda: self.inner.measure(wanted, now=now, without=without))
+        return await self.pass_on("measure", lambda: self.inner.measure(wanted, now=now, without=without, with_ids=with_ids))
 
     async def metrics(self, wanted: StatsFilter, *, cursor: str | None = None, limit: int) -> Page[SessionMetrics]:
         """See `SessionBackend.metrics`."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
+from uuid import UUID
 
 from perdure.backends.cursors import SortKey, read_cursor, write_cursor
 from perdure.models import Measured, Measures, Page, SessionMetrics
@@ -16,23 +17,26 @@ class MeasuresTally:
 
     def __init__(self) -> None:
         self._total: Counter[str] = Counter()
+        self._ids: set[UUID] = set()
 
-    def add(self, session: Measured) -> None:
-        """One more session."""
+    def add(self, session: Measured, *, with_id: bool = False) -> None:
+        """One more session; with its id, if it is to be named."""
         self._total.update(session.counts)
+        if with_id:
+            self._ids.add(session.facts.id)
         if session.facts.user_id is not None:
             self._total[f"user:{session.facts.user_id}"] += 1
 
     def measures(self) -> Measures:
         """The sums so far."""
-        return Measures(dict(self._total))
+        return Measures(dict(self._total), frozenset(self._ids))
 
 
-def measures_of(sessions: Iterable[Measured]) -> Measures:
-    """The sums of some sessions, their users counted."""
+def measures_of(sessions: Iterable[Measured], *, with_ids: bool = False) -> Measures:
+    """The sums of some sessions, their users counted; with the ids of those that are not archived, if wanted."""
     tally = MeasuresTally()
     for session in sessions:
-        tally.add(session)
+        tally.add(session, with_id=with_ids and session.facts.archived_at is None)
     return tally.measures()
 
 

@@ -296,9 +296,12 @@ class MemoryBackend:
         """See `SessionBackend.aggregate`."""
         return totals_of(session for session in self._matching(wanted, below=None) if session.id not in without)
 
-    async def measure(self, wanted: StatsFilter, *, now: datetime, without: Collection[UUID] = ()) -> Measures:
+    async def measure(
+        self, wanted: StatsFilter, *, now: datetime, without: Collection[UUID] = (), with_ids: bool = False
+    ) -> Measures:
         """See `SessionBackend.measure`."""
-        return measures_of(each for each in self._measured(wanted, now) if each.facts.id not in without)
+        counted = (each for each in self._measured(wanted, now) if each.facts.id not in without)
+        return measures_of(counted, with_ids=with_ids)
 
     async def metrics(self, wanted: StatsFilter, *, cursor: str | None = None, limit: int) -> Page[SessionMetrics]:
         """See `SessionBackend.metrics`."""

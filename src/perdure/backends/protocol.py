@@ -345,13 +345,17 @@ class SessionBackend(Protocol):
     async def aggregate(self, wanted: SessionFilter, *, without: Collection[UUID] = ()) -> SessionTotals:
         """What the matching sessions amount to, counted where they are; those in `without` do not count."""
 
-    async def measure(self, wanted: StatsFilter, *, now: datetime, without: Collection[UUID] = ()) -> Measures:
+    async def measure(
+        self, wanted: StatsFilter, *, now: datetime, without: Collection[UUID] = (), with_ids: bool = False
+    ) -> Measures:
         """What sessions amount to: those that are kept, and those that `purge` removed as they were then; each once.
 
         Sessions that were deleted or evicted do not count, nor do those in `without`. Those that are not archived have
-        expired if they have at `now`. Each counts as what it is at some instant of the call. Costs the sessions that
-        are not archived; of the archive no more than the days and types of session that are asked about, and the users
-        in them, where the backend is one to keep an archive in.
+        expired if they have at `now`. Each counts as what it is at some instant of the call. With `with_ids`, the
+        answer names those that it counted and that are not archived; it may name archived ones that are kept as well.
+
+        Costs the sessions that are not archived; of the archive no more than the days and types of session that are
+        asked about, and the users in them, where the backend is one to keep an archive in.
         """
 
     async def metrics(self, wanted: StatsFilter, *, cursor: str | None = None, limit: int) -> Page[SessionMetrics]:

@@ -65,15 +65,19 @@ def micros_of(milliseconds: float) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Measures:
-    """The sums of some sessions, by the keys that this module lists."""
+    """The sums of some sessions, by the keys that this module lists.
+
+    `ids` may name those that are kept and not archived, for whoever adds what is kept elsewhere.
+    """
 
     counts: Mapping[str, int] = field(default_factory=dict)
+    ids: frozenset[UUID] = frozenset()
 
     def __getitem__(self, key: str) -> int:
         return self.counts.get(key, 0)
 
     def __add__(self, other: Measures) -> Measures:
-        return Measures(added(self.counts, other.counts))
+        return Measures(added(self.counts, other.counts), self.ids | other.ids)
 
     def named(self, kind: str) -> dict[str, int]:
         """What the keys `kind:…` count, by what comes after the colon."""

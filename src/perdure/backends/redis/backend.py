@@ -217,9 +217,11 @@ class RedisBackend:
                     log.warning("session.uncounted", error=str(session))
         return tally.totals()
 
-    async def measure(self, wanted: StatsFilter, *, now: datetime, without: Collection[UUID] = ()) -> Measures:
+    async def measure(
+        self, wanted: StatsFilter, *, now: datetime, without: Collection[UUID] = (), with_ids: bool = False
+    ) -> Measures:
         """See `SessionBackend.measure`. Reads every session that matches, whole, a few hundred at a time."""
-        return await self._measuring.measure(wanted, now=now, without=without)
+        return await self._measuring.measure(wanted, now=now, without=without, with_ids=with_ids)
 
     async def metrics(self, wanted: StatsFilter, *, cursor: str | None = None, limit: int) -> Page[SessionMetrics]:
         """See `SessionBackend.metrics`."""

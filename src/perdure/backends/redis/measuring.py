@@ -43,14 +43,16 @@ class Measuring:
         self._listing = listing
         self._reading = reading
 
-    async def measure(self, wanted: StatsFilter, *, now: datetime, without: Collection[UUID] = ()) -> Measures:
+    async def measure(
+        self, wanted: StatsFilter, *, now: datetime, without: Collection[UUID] = (), with_ids: bool = False
+    ) -> Measures:
         """See `SessionBackend.measure`. Reads whole what is kept, a few hundred at a time, archived sessions too."""
         self._wire.require_open()
         counted, tally = set(without), MeasuresTally()
         async for ids in self._listing.matching(_sessions(wanted), batch=AT_ONCE):
             for measured in await self._kept([known for known in ids if known not in counted], now):
                 counted.add(measured.facts.id)
-                tally.add(measured)
+                tally.add(measured, with_id=with_ids)
         async for measured in self._purged(wanted, None, batch=AT_ONCE):
             if measured.facts.id not in counted:
                 tally.add(measured)

@@ -34,13 +34,13 @@ _IDS_AT_ONCE = 500
 
 
 def measure_in(
-    connection: sqlite3.Connection, *, wanted: StatsFilter, now: datetime, without: Collection[UUID]
+    connection: sqlite3.Connection, *, wanted: StatsFilter, now: datetime, without: Collection[UUID], with_ids: bool
 ) -> Measures:
     """See `SessionBackend.measure`."""
     left_out = frozenset(without)
     with snapshot(connection):
-        active = measures_of(each for each in _active(connection, wanted, now) if each.facts.id not in left_out)
-        return active + Measures(_archived(connection, wanted, left_out))
+        active = (each for each in _active(connection, wanted, now) if each.facts.id not in left_out)
+        return measures_of(active, with_ids=with_ids) + Measures(_archived(connection, wanted, left_out))
 
 
 def _active(

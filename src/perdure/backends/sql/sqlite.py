@@ -222,9 +222,11 @@ class SqliteBackend:
         """See `SessionBackend.aggregate`."""
         return await self._reads.run(partial(totals_in, wanted=wanted, without=without))
 
-    async def measure(self, wanted: StatsFilter, *, now: datetime, without: Collection[UUID] = ()) -> Measures:
+    async def measure(
+        self, wanted: StatsFilter, *, now: datetime, without: Collection[UUID] = (), with_ids: bool = False
+    ) -> Measures:
         """See `SessionBackend.measure`."""
-        return await self._apart(partial(measuring.measure_in, wanted=wanted, now=now, without=without))
+        return await self._apart(partial(measuring.measure_in, wanted=wanted, now=now, without=without, with_ids=with_ids))
 
     async def metrics(self, wanted: StatsFilter, *, cursor: str | None = None, limit: int) -> Page[SessionMetrics]:
         """See `SessionBackend.metrics`."""

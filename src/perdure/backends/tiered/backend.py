@@ -92,7 +92,7 @@ class TieredBackend:
         self._sweep = HotSweep(self._hot, self._archive, self._in_hot.losses)
         self._absorption = HotAbsorption(self._hot, self._archive, self._sweep)
         self._listing = HotListing(self._hot, self._archive)
-        self._statistics = HotStatistics(self._hot, self._archive, self._listing)
+        self._statistics = HotStatistics(self._hot, self._archive)
 
     @property
     def name(self) -> str:
@@ -284,11 +284,15 @@ class TieredBackend:
         return await self._archive.run(lambda archive: archive.aggregate(wanted, without=without))
 
     @under_way
-    async def measure(self, wanted: StatsFilter, *, now: datetime, without: Collection[UUID] = ()) -> Measures:
+    async def measure(
+        self, wanted: StatsFilter, *, now: datetime, without: Collection[UUID] = (), with_ids: bool = False
+    ) -> Measures:
         """See `SessionBackend.measure`."""
         if self._hot_first:
-            return await self._statistics.measure(wanted, now=now, without=without)
-        return await self._archive.run(lambda archive: archive.measure(wanted, now=now, without=without))
+            return await self._statistics.measure(wanted, now=now, without=without, with_ids=with_ids)
+        return await self._archive.run(
+            lambda archive: archive.measure(wanted, now=now, without=without, with_ids=with_ids)
+        )
 
     @under_way
     async def metrics(self, wanted: StatsFilter, *, cursor: str | None = None, limit: int) -> Page[SessionMetrics]:

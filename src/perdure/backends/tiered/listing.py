@@ -7,7 +7,7 @@ where it is left out. One that is restored in between is seen in the archive.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from functools import partial
 from typing import Any, TypeVar
 from uuid import UUID
@@ -19,7 +19,7 @@ from perdure.backends.totals import ranked
 from perdure.errors import BackendUnavailableError
 from perdure.models import Page, SessionFilter, SessionSummary, SessionTotals
 
-__all__ = ["HotListing", "merged_page"]
+__all__ = ["HotListing"]
 
 T = TypeVar("T")
 
@@ -67,7 +67,14 @@ class HotListing:
         archived = await self._archived_page(wanted, cursor, limit)
         seen = {summary.id for summary in active}
         fresh = await self._as_hot_sees_them([s for s in archived if s.id not in seen], wanted)
-        return merged_page([*active, *fresh], [active, archived], limit=limit, key=_sort_key)
+        merged = sorted([*active, *fresh], key=_sort_key, reverse=True)
+        # Beyond the end of a page that is not the last, the other tier may have something in between.
+        ends = [_sort_key(page.items[-1]) for page in (active, archived) if page.next_cursor and page.items]
+        known = [summary for summary in merged if _sort_key(summary) >= max(ends, default=_sort_key(summary))]
+        found = known[:limit]
+        if len(known) > limit:
+            return Page(found, write_cursor(_sort_key(found[-1])))
+        return Page(found, write_cursor(max(ends)) if ends else None)
 
     async def _ask_hot(self, call: Callable[[SessionBackend], Awaitable[T]]) -> T:
         try:
@@ -104,27 +111,26 @@ class HotListing:
         return [summary] if matches(summary, wanted) else []
 
     async def aggregate(self, wanted: SessionFilter, *, without: Collection[UUID] = ()) -> SessionTotals:
-        """See `SessionBackend.aggregate`. Asks hot for the ids of all that it holds, at O(active)."""
+        """See `SessionBackend.aggregate`. Asks hot for the ids of all that it holds, at O(active).
 
-        async def both(in_hot: set[UUID]) -> SessionTotals:
-            excluded = in_hot.union(without)
-            return added(
-                await self._hot.run(lambda hot: hot.aggregate(wanted, without=without)),
-                await self._archive.run(lambda archive: archive.aggregate(wanted, without=excluded)),
-            )
-
-        return await self.while_none_moves(both)
-
-    async def while_none_moves(self, count: Callable[[set[UUID]], Awaitable[T]]) -> T:
-        """What `count` gives, which is told the ids that hot holds; again, a few times, if sessions moved meanwhile."""
+        Counted again, a few times at most, when a session moved between the tiers meanwhile.
+        """
         before, tries = await self._ids_in_hot(), TRIES
         while True:
-            counted = await count(before)
+            totals = await self._totals(wanted, without, before)
             after = await self._ids_in_hot()
             tries -= 1
             if not tries or not await self._moved(before, after):
-                return counted
+                return totals
             before = after
+
+    async def _totals(self, wanted: SessionFilter, without: Collection[UUID], in_hot: set[UUID]) -> SessionTotals:
+        """The totals of both tiers, where hot holds these ids."""
+        excluded = in_hot.union(without)
+        return added(
+            await self._hot.run(lambda hot: hot.aggregate(wanted, without=without)),
+            await self._archive.run(lambda archive: archive.aggregate(wanted, without=excluded)),
+        )
 
     async def _moved(self, before: set[UUID], after: set[UUID]) -> bool:
         """Whether sessions left hot, or came into it from the archive."""
@@ -142,19 +148,6 @@ class HotListing:
             cursor = page.next_cursor
             if cursor is None:
                 return ids
-
-
-def merged_page(items: Iterable[T], pages: Sequence[Page[T]], *, limit: int, key: Callable[[T], SortKey]) -> Page[T]:
-    """One page of the items of both tiers' pages, newest first: as far as both of them reach, `limit` at most.
-
-    Beyond the end of a page that is not the last, that tier may have something in between.
-    """
-    ends = [key(page.items[-1]) for page in pages if page.next_cursor and page.items]
-    known = sorted((item for item in items if key(item) >= max(ends, default=key(item))), key=key, reverse=True)
-    found = known[:limit]
-    if len(known) > limit:
-        return Page(found, write_cursor(key(found[-1])))
-    return Page(found, write_cursor(max(ends)) if ends else None)
 
 
 class _HotIsDown(Exception):  # noqa: N818 (it never leaves this module)

@@ -10,9 +10,8 @@ from collections.abc import Collection, Sequence
 from datetime import datetime
 from uuid import UUID
 
-from perdure.backends.cursors import SortKey
+from perdure.backends.cursors import SortKey, write_cursor
 from perdure.backends.protocol import Copy, Tombstone
-from perdure.backends.tiered.listing import HotListing, merged_page
 from perdure.backends.tiered.tier import Tier
 from perdure.models import Measures, Page, SessionMetrics, StatsFilter, StoredSession
 
@@ -22,20 +21,24 @@ __all__ = ["HotStatistics"]
 class HotStatistics:
     """The verbs of statistics."""
 
-    def __init__(self, hot: Tier, archive: Tier, listing: HotListing) -> None:
+    def __init__(self, hot: Tier, archive: Tier) -> None:
         self._hot = hot
         self._archive = archive
-        self._listing = listing
 
-    async def measure(self, wanted: StatsFilter, *, now: datetime, without: Collection[UUID] = ()) -> Measures:
-        """See `SessionBackend.measure`. Asks hot for the ids of all that it holds, at O(active)."""
+    async def measure(
+        self, wanted: StatsFilter, *, now: datetime, without: Collection[UUID] = (), with_ids: bool = False
+    ) -> Measures:
+        """See `SessionBackend.measure`. Hot names those that it counts, at O(active).
 
-        async def both(in_hot: set[UUID]) -> Measures:
-            excluded = in_hot.union(without)
-            active = await self._hot.run(lambda hot: hot.measure(wanted, now=now, without=without))
-            return active + await self._archive.run(lambda archive: archive.measure(wanted, now=now, without=excluded))
-
-        return await self._listing.while_none_moves(both)
+        What the archive is asked afterwards leaves out those, and no others: one that left hot before its turn came is
+        in the archive by then, and one that comes back later is still in the archive.
+        """
+        active = await self._hot.run(lambda hot: hot.measure(wanted, now=now, without=without, with_ids=True))
+        excluded = active.ids.union(without)
+        archived = await self._archive.run(
+            lambda archive: archive.measure(wanted, now=now, without=excluded, with_ids=with_ids)
+        )
+        return active + archived if with_ids else Measures((active + archived).counts)
 
     async def metrics(self, wanted: StatsFilter, *, cursor: str | None = None, limit: int) -> Page[SessionMetrics]:
         """See `SessionBackend.metrics`."""
@@ -56,7 +59,13 @@ class HotStatistics:
         held = await self._held([metrics.session_id for metrics in rest])
         # One that hot holds came into it just now, or is on a later page of hot's and beyond the end of this one.
         fresh = [metrics for metrics in rest if not isinstance(held.get(metrics.session_id), Tombstone)]
-        return merged_page([*active, *fresh], [active, archived], limit=limit, key=_key_of)
+        # Beyond the end of a page that is not the last, the other tier may have something in between.
+        ends = [_key_of(page.items[-1]) for page in (active, archived) if page.next_cursor and page.items]
+        merged = sorted([*active, *fresh], key=_key_of, reverse=True)
+        known = [metrics for metrics in merged if _key_of(metrics) >= max(ends, default=_key_of(metrics))]
+        if len(known) > limit:
+            return Page(known[:limit], write_cursor(_key_of(known[limit - 1])))
+        return Page(known, write_cursor(max(ends)) if ends else None)
 
     async def record(self, sessions: Sequence[StoredSession], *, at: datetime) -> list[bool]:
         """See `SessionBackend.record`: in the archive, of what hot does not hold."""

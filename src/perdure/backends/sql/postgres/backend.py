@@ -256,9 +256,17 @@ class PostgresBackend:
         work = partial(totals_in, schema=self._address.schema, wanted=wanted, without=without)
         return await self._run_long(work, repeatable=True)
 
-    async def measure(self, wanted: StatsFilter, *, now: datetime, without: Collection[UUID] = ()) -> Measures:
+    async def measure(
+        self, wanted: StatsFilter, *, now: datetime, without: Collection[UUID] = (), with_ids: bool = False
+    ) -> Measures:
         """See `SessionBackend.measure`."""
-        work = partial(measuring.measure_in, schema=self._address.schema, wanted=wanted, now=now, without=without)
+        work = partial(measuring.measure_in,
+            schema=self._address.schema,
+            wanted=wanted,
+            now=now,
+            without=without,
+            with_ids=with_ids,
+        )
         return await self._run_long(work, repeatable=True)
 
     async def metrics(self, wanted: StatsFilter, *, cursor: str | None = None, limit: int) -> Page[SessionMetrics]:

@@ -50,7 +50,13 @@ AT_ONCE = 5_000
 
 
 async def measure_in(
-    connection: Connection, schema: str, *, wanted: StatsFilter, now: datetime, without: Collection[UUID]
+    connection: Connection,
+    schema: str,
+    *,
+    wanted: StatsFilter,
+    now: datetime,
+    without: Collection[UUID],
+    with_ids: bool,
 ) -> Measures:
     """See `SessionBackend.measure`; all numbers are of one instant."""
     summing = Summing(wanted)
@@ -58,7 +64,9 @@ async def measure_in(
     values = {**summing.parameters, "now": to_micros(now), "without": ids_of(list(without))}
     async with connection.transaction(isolation="repeatable_read", readonly=True):
         await connection.execute(WHOLE_TABLES)
-        active, *archived = [await connection.fetch(each.text, *each.arguments(**values)) for each in statements]
+        ids, active, *archived = [
+            await connection.fetch(each.text, *each.arguments(**values)) for each in statements[0 if with_ids else 1 :]
+        ]
     return Measures(dict(active)) + Measures(summing.total(*archived))
 
 
