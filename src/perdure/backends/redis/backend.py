@@ -198,11 +198,12 @@ class RedisBackend:
         """See `SessionBackend.aggregate`. Reads every session that matches, whole, a few hundred at a time."""
         left_out, tally = frozenset(without), Tally()
         async for ids in self._listing.matching(wanted, batch=COUNTED_AT_ONCE):
-            for session in await self._reading.read_many([known for known in ids if known not in left_out]):
+            wanted_ids = [known for known in ids if known not in left_out]
+            for known, session in zip(wanted_ids, await self._reading.read_many(wanted_ids), strict=True):
                 if isinstance(session, StoredSession):
                     tally.add(session)
                 elif session is not None:
-                    log.warning("session.uncounted", error=str(session))
+                    log.warning("session.unreadable", session_id=str(known), error=str(session))
         return tally.totals()
 
     async def start_sweep(self, *, now: datetime, interval: timedelta) -> bool:
