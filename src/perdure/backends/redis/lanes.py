@@ -118,7 +118,10 @@ class Lane:
         return flight
 
     async def _fly(self, parcels: Sequence[Parcel]) -> None:
-        """Send parcels and take in their replies. What goes wrong is told to those that have no answer yet."""
+        """Send parcels and take in their replies. What goes wrong is told to those that have no answer yet.
+
+        Cancelled, it leaves the link as it is: replies still come in the order of what was sent.
+        """
         ends = min([asyncio.get_running_loop().time() + self._patience_s, *[parcel.deadline for parcel in parcels]])
         link, sent = self._link, False
         try:
@@ -132,9 +135,6 @@ class Lane:
             lost = LostError(error if str(error) else TimeoutError("no answer in time"), sent=sent)
             for parcel in parcels:
                 parcel.lose(lost)
-        except BaseException:
-            await self._disconnect()  # replies may still come, and would be taken for those of the next flight
-            raise
 
     async def _connect(self) -> Link:
         await self._disconnect()

@@ -68,6 +68,8 @@ class Link(Protocol):
     async def fly(self, parcels: Sequence[Parcel], *, ends: float) -> None:
         """Send parcels, and land each when its replies are there; `ends` is an instant of the loop's clock.
 
+        Cancelled, it lets the next flight begin: it takes in what is still to come, or has closed the link.
+
         Raises: some replies will not come, and the link is to be closed
             TimeoutError, OSError, RedisError: they did not come in time, or the connection broke.
         """
