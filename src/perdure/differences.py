@@ -132,7 +132,8 @@ def settle(session: Session, change: SessionChange, applied: Applied) -> bool:
     What the caller did to the session since the difference was taken stays unsaved, and is not lost.
     """
     loaded = session._loaded
-    loaded.outdated = loaded.outdated or applied.version != session.version + 1
+    # Of a repeat nobody knows which attempt it was that was applied, and so not what the session is called.
+    loaded.outdated = loaded.outdated or applied.version != session.version + 1 or change.attempt > 1
     _take_as_stored(session, change)
     session.state.history.queries.settle(change.queries, first=applied.total_queries - len(change.queries) + 1)
     if loaded.outdated:
@@ -214,7 +215,7 @@ def refresh(session: Session, stored: StoredSession, settings: Settings) -> None
     )
     loaded.assets, loaded.tags, loaded.expires_at = stored.assets, stored.tags, stored.expires_at
     loaded.last_accessed_at = session.last_accessed_at
-    loaded.outdated = False
+    loaded.outdated, loaded.stale = False, stored.stale
 
 
 def _rebased(present: list[str], before: tuple[str, ...], stored: tuple[str, ...]) -> list[str]:

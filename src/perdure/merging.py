@@ -48,8 +48,11 @@ def merge(kept: StoredSession, incoming: StoredSession) -> tuple[AbsorbOutcome, 
     Histories: `kept`'s, then the queries of `incoming` whose ids are missing in it. Fields and keys: of the higher
     version; of two different copies of one version (a fork) the keys of both, and where they differ, those of the one
     that was written last. A result that is equal to neither copy gets a version above both and a head of its own.
+    Of two equal copies the archived one wins: archiving is no change.
     """
     if (kept.version, kept.head) == (incoming.version, incoming.head):
+        if kept.archived_at is None and incoming.archived_at is not None:
+            return AbsorbOutcome.MERGED, replace(kept, archived_at=incoming.archived_at)
         return AbsorbOutcome.UNCHANGED, kept
     queries = _united_queries(kept.queries, incoming.queries)
     if _holds(incoming, kept, queries):
@@ -71,6 +74,7 @@ def _forked(kept: StoredSession, incoming: StoredSession, queries: list[str]) ->
         sections = {name: {**older.sections[name], **newer.sections[name]} for name in SECTIONS}
     merged = replace(
         newer,
+        archived_at=_archived_at(newer, older),
         expires_at=max(kept.expires_at, incoming.expires_at),
         last_accessed_at=max(kept.last_accessed_at, incoming.last_accessed_at),
         version=max(kept.version, incoming.version) + 1,
@@ -91,6 +95,13 @@ def _forked(kept: StoredSession, incoming: StoredSession, queries: list[str]) ->
     return merged
 
 
+def _archived_at(newer: StoredSession, older: StoredSession) -> datetime | None:
+    """The later of both, where both are: what came last has not been archived for as long as the rest."""
+    if newer.archived_at is None or older.archived_at is None:
+        return newer.archived_at
+    return max(newer.archived_at, older.archived_at)
+
+
 def _precedence(session: StoredSession) -> tuple[int, datetime, str]:
     return session.version, session.last_accessed_at, session.head
 
@@ -105,10 +116,13 @@ def _united_queries(kept: Sequence[str], incoming: Sequence[str]) -> list[str]:
 
 
 def _united_writers(newer: bytes, older: bytes) -> bytes:
-    known = {newer[offset : offset + 16] for offset in range(0, len(newer), _WRITER_BYTES)}
-    added = [older[offset : offset + _WRITER_BYTES] for offset in range(0, len(older), _WRITER_BYTES)]
-    united = newer + b"".join(entry for entry in added if entry[:16] not in known)
-    return united[: REMEMBERED_WRITERS * _WRITER_BYTES]
+    """The memory of both; of one writer the later of its changes, or a repeat of it would be taken for new."""
+    last: dict[bytes, bytes] = {}
+    for memory in (newer, older):
+        for offset in range(0, len(memory), _WRITER_BYTES):
+            writer, change = memory[offset : offset + 16], memory[offset + 16 : offset + _WRITER_BYTES]
+            last[writer] = max(last.get(writer, b""), change)  # begins with the number of the change, big-endian
+    return b"".join(writer + change for writer, change in last.items())[: REMEMBERED_WRITERS * _WRITER_BYTES]
 
 
 def _facts(body: str) -> StoredQuery:

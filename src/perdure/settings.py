@@ -63,6 +63,15 @@ class Settings(BaseSettings):
     sweep_lease_seconds: Seconds = 60
     """How long claimed sessions are left alone by other sweepers."""
 
+    cache_ttl_seconds: Seconds = 5
+    """With two tiers and `acknowledge="archive"`: how old may be what the hot tier says."""
+    hot_timeout_seconds: Seconds = 2
+    """How long to wait for the hot tier of two."""
+    archive_timeout_seconds: Seconds = 10
+    """How long to wait for the archive of two tiers."""
+    tier_retry_seconds: Seconds = 1
+    """How long a tier that fails again and again is left alone before it is asked again."""
+
     max_value_bytes: Annotated[int, Field(ge=64)] = 256 * 1024
     """JSON text of one value, or of one query."""
     max_state_bytes: Annotated[int, Field(ge=64)] = 4 * 1024 * 1024

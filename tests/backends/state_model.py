@@ -106,6 +106,7 @@ class ModelSession:
             "archived_at": self.archived,
             "version": self.version,
             "head": self.head,
+            "stale": False,
             "total_queries": len(queries),
             "cache_hits": sum(query.get("cache_hit", False) for query in queries),
             "first_query_at": min(times, default=None),
@@ -148,14 +149,15 @@ class SessionModel:
             raise OutcomeUnknownError(session_id)
         revives = self._refuse(session, change)
 
-        session.version, session.head = session.version + 1, f"{change.writer.hex}.{change.change_id}"
+        session.version, session.head = session.version + 1, change.head
         session.accessed = max(session.accessed, change.at)
         session.entries = _entries_after(session, change)
         session.bodies = [*session.bodies, *(query.body for query in change.queries)]
         session.assets = _labels_after(session.assets, change.add_assets, change.remove_assets)
         session.tags = _labels_after(session.tags, change.add_tags, change.remove_tags)
         if change.expires_at is not None and change.expires_at > session.expires:
-            session.due = session.expires = change.expires_at
+            session.expires = change.expires_at
+            session.due = session.due if change.archive else session.expires
         if revives and session.archived is not None:
             session.archived, session.due = None, session.expires
         if change.archive:
@@ -231,7 +233,7 @@ class SessionModel:
         return session is not None
 
     def claim_expired(self, *, now: datetime, lease: timedelta, limit: int, max_bytes: int) -> list[UUID]:
-        due = [s for s in self.sessions.values() if s.archived is None and s.due is not None and s.due <= now]
+        due = [s for s in self.sessions.values() if s.due is not None and s.due <= now]
         taken: list[ModelSession] = []
         weight = 0
         for session in sorted(due, key=lambda session: (session.due, session.id)):
@@ -259,7 +261,10 @@ class SessionModel:
             return AbsorbOutcome.STORED
         self._void(session.id)
         if (kept.version, kept.head) == (session.version, session.head):
-            return AbsorbOutcome.UNCHANGED
+            if kept.archived is not None or session.archived is None:
+                return AbsorbOutcome.UNCHANGED
+            kept.archived, kept.due = session.archived, None
+            return AbsorbOutcome.MERGED
         for outcome, whole, part in (
             (AbsorbOutcome.MERGED, session, kept),
             (AbsorbOutcome.UNCHANGED, kept, session),
@@ -313,7 +318,7 @@ class SessionModel:
     def _keep(self, session: ModelSession) -> None:
         self._forget(session.id)
         self.sessions[session.id] = copy.deepcopy(session)
-        self.sessions[session.id].due = session.expires
+        self.sessions[session.id].due = session.expires if session.archived is None else None
 
     def _forget(self, session_id: UUID) -> None:
         self.sessions.pop(session_id, None)
@@ -331,8 +336,10 @@ def _fork(kept: ModelSession, other: ModelSession) -> ModelSession:
     merged.accessed = max(kept.accessed, other.accessed)
     added = [body for body in other.bodies if json.loads(body)["id"] not in kept.query_ids]
     merged.bodies = [*kept.bodies, *added]
-    known = {writer for writer, _, _ in high.remembered}
-    merged.remembered = [*high.remembered, *(entry for entry in low.remembered if entry[0] not in known)][:REMEMBERED]
+    united: dict[UUID, tuple[UUID, int, Applied]] = {}
+    for entry in (*high.remembered, *low.remembered):
+        united[entry[0]] = max(united.get(entry[0], entry), entry, key=lambda each: each[1])
+    merged.remembered = list(united.values())[:REMEMBERED]
     return merged
 
 

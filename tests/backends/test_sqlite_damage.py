@@ -152,7 +152,7 @@ async def _filled_file(path: Path) -> StoredSession:
     return session
 
 
-@pytest.mark.parametrize("revision", ["0002", "9999", "what an odd revision"])
+@pytest.mark.parametrize("revision", ["0099", "9999", "what an odd revision"])
 async def test_a_database_of_a_revision_that_is_not_known_is_refused_and_left_as_it_is(
     path: Path, revision: str
 ) -> None:

@@ -181,7 +181,7 @@ def _claim(connection: sqlite3.Connection) -> None:
 def _purge(connection: sqlite3.Connection) -> None:
     connection.execute("BEGIN")
     later = START + timedelta(hours=3)
-    purged = writing.purge_from(connection, archived_before=later, now=later, limit=10, dry_run=False)
+    purged = writing.purge_from(connection, archived_before=later, now=later, limit=10, among=None, dry_run=False)
     assert len(purged.session_ids) == 10
     connection.execute("ROLLBACK")
 

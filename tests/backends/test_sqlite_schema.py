@@ -18,8 +18,9 @@ from sqlalchemy import create_engine
 
 from perdure import SessionFilter
 from perdure.backends.protocol import SchemaAdmin
-from perdure.backends.sql import schema, tables
-from perdure.backends.sql.schema import HEAD, SqliteSchema
+from perdure.backends.sql import tables
+from perdure.backends.sql.revisions import HEAD, KNOWN
+from perdure.backends.sql.schema import SqliteSchema
 from perdure.backends.sql.sqlite import SqliteBackend
 from perdure.errors import SchemaError
 from perdure.testing import START, stored_query, stored_session
@@ -63,7 +64,7 @@ def test_the_newest_revision_is_the_one_that_opening_a_file_asks_for() -> None:
     config.set_main_option("script_location", str(MIGRATIONS))
     scripts = ScriptDirectory.from_config(config)
     assert scripts.get_heads() == [HEAD]
-    assert {script.revision for script in scripts.walk_revisions()} == set(schema._KNOWN)
+    assert {script.revision for script in scripts.walk_revisions()} == set(KNOWN)
 
 
 async def test_the_migrations_make_what_the_tables_say(made: SqliteSchema) -> None:

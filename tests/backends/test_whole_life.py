@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager, nullcontext
 from datetime import timedelta
 from pathlib import Path
 from uuid import UUID
@@ -14,6 +14,7 @@ from uuid_utils.compat import uuid7
 from perdure import QueryRecord, SessionStore, Settings
 from perdure.backends import MemoryBackend, MemoryData, SessionBackend
 from perdure.backends.sql.sqlite import SqliteBackend
+from perdure.backends.tiered import TieredBackend
 from perdure.errors import BackendUnavailableError, PerdureError, SessionExistsError
 from perdure.testing import Fault, FaultyBackend, ManualClock, Moment
 
@@ -22,10 +23,14 @@ CALLS = 45
 """More than a whole life makes; a fault that no call reaches is a life without one."""
 
 
+Make = Callable[[Sequence[Fault]], SessionBackend]
+"""A backend on the data of one test, which fails as the plan says."""
+
+
 class Life:
     """What one session went through, as its caller knows it: what was acknowledged, and what may have happened."""
 
-    def __init__(self, make: Callable[[], SessionBackend], fault: Fault) -> None:
+    def __init__(self, make: Make, fault: Fault) -> None:
         self.make, self.fault = make, fault
         self.clock = ManualClock()
         self.id = uuid7()
@@ -35,7 +40,7 @@ class Life:
 
     @asynccontextmanager
     async def store(self, *, faulty: bool) -> AsyncIterator[SessionStore]:
-        backend = FaultyBackend(self.make(), [self.fault] if faulty else [])
+        backend = self.make([self.fault] if faulty else [])
         settings = Settings(sweep_in_background=False, sweep_on_open=False)
         async with SessionStore(backend, settings=settings, clock=self.clock) as store:
             yield store
@@ -101,19 +106,48 @@ class Life:
         await store.extend_session(self.id, hours=1)
 
 
-@pytest.fixture(params=["memory", "sqlite"])
-def make(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[], SessionBackend]:
-    data = MemoryData()
+NEVER_FAILS = "archive: hot fails"
+"""Where the archive is the truth, the hot tier may fail as it likes: no caller hears of it."""
+
+STRIKES = {
+    "memory": QUERIES,
+    "sqlite": QUERIES,
+    "hot: hot fails": QUERIES,
+    "hot: archive fails": 2,
+    NEVER_FAILS: 0,
+    "archive: archive fails": QUERIES,
+}
+"""At least so many calls of a life fail, on each backend; of two tiers, one at a time does."""
+
+
+@pytest.fixture(params=STRIKES)
+def make(request: pytest.FixtureRequest, tmp_path: Path) -> Make:
+    data, archived = MemoryData(), MemoryData()
     if request.param == "memory":
-        return lambda: MemoryBackend(data)
-    return lambda: SqliteBackend(tmp_path / f"{request.node.name[:20]}.db")
+        return lambda faults: FaultyBackend(MemoryBackend(data), faults)
+    if request.param == "sqlite":
+        return lambda faults: FaultyBackend(SqliteBackend(tmp_path / f"{request.node.name[:20]}.db"), faults)
+    acknowledge, _, failing = request.param.partition(": ")
+
+    def tiers(faults: Sequence[Fault]) -> SessionBackend:
+        if not faults:
+            data.cached.copies.clear()  # whoever comes later than `cache_ttl`; until then it may be that stale
+        hot: SessionBackend = MemoryBackend(data)
+        archive: SessionBackend = MemoryBackend(archived)
+        if failing == "hot fails":
+            hot = FaultyBackend(hot, faults)
+        else:
+            archive = FaultyBackend(archive, faults)
+        return TieredBackend(hot, archive, acknowledge=acknowledge)
+
+    return tiers
 
 
 @pytest.mark.parametrize("moment", [Moment.BEFORE, Moment.AFTER])
 async def test_with_a_fault_at_any_call_every_acknowledged_query_is_there_exactly_once(
-    make: Callable[[], SessionBackend], moment: Moment
+    make: Make, moment: Moment, request: pytest.FixtureRequest
 ) -> None:
-    struck = 0
+    struck, backend = 0, request.node.callspec.params["make"]
     for call in range(1, CALLS):
         life = Life(make, Fault(call, moment))
         await life.live()
@@ -128,19 +162,20 @@ async def test_with_a_fault_at_any_call_every_acknowledged_query_is_there_exactl
             assert session.state.history.total_queries == len(found) == len(set(found))
             assert set(life.acknowledged) <= set(found) <= life.attempted
             assert session.state.get_context("focus") == {"margin": 0.25}
-    assert struck > QUERIES
+    assert struck == 0 if backend == NEVER_FAILS else struck > STRIKES[backend]
 
 
 @pytest.mark.parametrize("moment", [Moment.BEFORE, Moment.AFTER])
 async def test_what_was_deleted_stays_deleted_whatever_fails(
-    make: Callable[[], SessionBackend], moment: Moment
+    make: Make, moment: Moment, request: pytest.FixtureRequest
 ) -> None:
+    unheard = request.node.callspec.params["make"] == NEVER_FAILS
     life = Life(make, Fault(1, moment, "delete"))
     async with life.store(faulty=False) as store:
         await life.create(store)
         copy = [session async for session in store.export_sessions()]
 
-    with pytest.raises(BackendUnavailableError):
+    with nullcontext() if unheard else pytest.raises(BackendUnavailableError):
         async with life.store(faulty=True) as store:
             await store.delete_session(life.id)
     async with life.store(faulty=False) as store:

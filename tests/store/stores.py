@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
+from datetime import datetime
 from typing import Any, TypeVar
 from uuid import UUID
 
 from perdure import SessionStore, Settings, hookimpl
-from perdure.backends import SessionBackend
+from perdure.backends import Archived, Deliver, SessionBackend
 from perdure.changes import Applied, SessionChange
+from perdure.models import StoredSession
 from perdure.testing import Fault, FaultyBackend, ManualClock
 
 T = TypeVar("T")
@@ -41,6 +43,11 @@ class SpyingBackend(FaultyBackend):
             return await super().apply(session_id, change)
         finally:
             self._in_flight[session_id] -= 1
+
+    async def archive(self, sessions: Sequence[StoredSession], *, at: datetime, deliver: Deliver) -> list[Archived]:
+        self.arrived.set()
+        await self.gate.wait()
+        return await super().archive(sessions, at=at, deliver=deliver)
 
     def forget(self) -> None:
         """Begin to count anew."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import MutableMapping
+from collections.abc import MutableMapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
@@ -12,9 +12,9 @@ import pytest
 from tests.store.stores import SpyingBackend, Stores, present, until
 
 from perdure import QueryRecord, Session, SessionStore
-from perdure.backends import Claimed
-from perdure.changes import Applied, SessionChange
-from perdure.errors import BackendUnavailableError, CorruptDataError, InvalidInputError
+from perdure.backends import Archived, ArchiveOutcome, Claimed, Deliver
+from perdure.errors import BackendUnavailableError, InvalidInputError
+from perdure.models import StoredSession
 from perdure.testing import START, Fault, ManualClock, Moment
 
 HOUR = timedelta(hours=1)
@@ -64,9 +64,9 @@ async def test_archived_sessions_keep_all_that_is_in_them(
     await store.cleanup_expired_sessions()
 
     after = present(await store.get_session(session.id))
-    changed = {"archived_at", "version", "head", "last_accessed_at", "is_archived"}
+    changed = {"archived_at", "is_archived"}
     assert after.model_dump(exclude=changed) == before.model_dump(exclude=changed)
-    assert (after.is_archived, after.version) == (True, before.version + 1)
+    assert after.is_archived
 
 
 async def test_cleaning_up_again_finds_nothing(store: SessionStore, clock: ManualClock) -> None:
@@ -117,15 +117,20 @@ async def test_sweepers_at_the_same_time_archive_each_session_once(stores: Store
 class Poisoned(SpyingBackend):
     """Cannot archive some sessions, nor read others."""
 
-    def __init__(self, inner: Any, errors: dict[UUID, Exception], unreadable: dict[UUID, str] | None = None) -> None:
+    def __init__(self, inner: Any, errors: dict[UUID, str], unreadable: dict[UUID, str] | None = None) -> None:
         super().__init__(inner)
         self.errors = errors
         self.unreadable = unreadable or {}
 
-    async def apply(self, session_id: UUID, change: SessionChange) -> Applied:
-        if session_id in self.errors and change.archive:
-            raise self.errors[session_id]
-        return await super().apply(session_id, change)
+    async def archive(self, sessions: Sequence[StoredSession], *, at: datetime, deliver: Deliver) -> list[Archived]:
+        good = [session for session in sessions if session.id not in self.errors]
+        report = iter(await super().archive(good, at=at, deliver=deliver))
+        return [
+            Archived(session.id, ArchiveOutcome.FAILED, self.errors[session.id])
+            if session.id in self.errors
+            else next(report)
+            for session in sessions
+        ]
 
     async def claim_expired(self, **how: Any) -> Claimed:
         claimed = await super().claim_expired(**how)
@@ -138,35 +143,43 @@ async def test_a_bad_record_is_reported_and_skipped_and_stops_no_other(
 ) -> None:
     due = await several(await stores.open(), 6)
     lost = uuid4()
-    errors: dict[UUID, Exception] = {
-        due[1]: CorruptDataError("memory", "row 7 is damaged"),
-        due[3]: BackendUnavailableError("memory", "time-out"),
-        due[4]: RuntimeError("state: swordfish"),
-    }
+    errors = {due[1]: "row 7 is damaged", due[3]: "no text"}
     store = await stores.open(Poisoned(stores.backend(), errors, {lost: "no UUID"}), sweep_batch=2)
     clock.advance(HOUR)
 
     report = await store.cleanup_expired_sessions()
 
-    assert report.archived == 3
-    assert report.failed == {
-        lost: "no UUID",
-        due[1]: "memory: row 7 is damaged",
-        due[3]: "memory: time-out",
-        due[4]: "RuntimeError",
-    }
-    assert await archived(store) == {due[0], due[2], due[5]}
+    assert report.archived == 4
+    assert report.failed == {lost: "no UUID", **errors}
+    assert await archived(store) == {due[0], due[2], due[4], due[5]}
     assert {entry["session_id"] for entry in logs if entry["event"] == "session.not_archived"} == {
         str(session_id) for session_id in report.failed
     }
-    assert "swordfish" not in repr(logs)
+
+
+async def test_a_sweep_stops_where_nothing_can_be_archived_and_says_what_was_left(
+    stores: Stores, clock: ManualClock
+) -> None:
+    due = await several(await stores.open(), 5)
+    store, spy = await stores.spied(sweep_batch=2)
+    spy.fail(Fault(2, Moment.BEFORE, "archive"))
+    clock.advance(HOUR)
+
+    report = await store.cleanup_expired_sessions()
+
+    assert report.archived == 2
+    assert set(report.failed) < set(due)
+    assert set(report.failed.values()) == {f"{spy.name}: a fault before archive, call {len(spy.calls)}"}
+    assert spy.calls.count("claim_expired") == 2
+    clock.advance(HOUR)
+    assert (await store.cleanup_expired_sessions()).archived == 3
 
 
 async def test_a_record_that_could_not_be_archived_is_tried_again_when_its_lease_is_over(
     stores: Stores, clock: ManualClock
 ) -> None:
     due = await several(await stores.open(), 1)
-    backend = Poisoned(stores.backend(), {due[0]: BackendUnavailableError("memory", "time-out")})
+    backend = Poisoned(stores.backend(), {due[0]: "row 7 is damaged"})
     store = await stores.open(backend, sweep_lease_seconds=30)
     clock.advance(HOUR)
     assert list((await store.cleanup_expired_sessions()).failed) == due
@@ -209,7 +222,7 @@ async def test_a_sweep_that_is_cancelled_leaves_the_rest_to_the_next(stores: Sto
     store, spy = await stores.spied()
     due = await several(store, 3)
     clock.advance(HOUR)
-    spy.fail(Fault(2, Moment.CANCEL_BEFORE, "apply"))
+    spy.fail(Fault(1, Moment.CANCEL_BEFORE, "archive"))
 
     with pytest.raises(asyncio.CancelledError):
         await store.cleanup_expired_sessions()

@@ -126,9 +126,13 @@ async def test_the_url_comes_from_the_argument_else_the_settings_else_the_enviro
         (tmp_path / f"{expected}.db").unlink()
 
 
-def test_what_this_version_cannot_do_is_an_error_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(ConfigurationError, match="an archive of its own is not supported"):
+def test_what_cannot_work_is_an_error_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ConfigurationError, match="are the same place"):
         _ = SessionStore.open("memory://", archive="memory://")
+    with pytest.raises(ConfigurationError, match="give url"):
+        _ = SessionStore.open(archive="sqlite:///archive.db")
+    with pytest.raises(ConfigurationError, match="sqlite cannot be a cache in front of an archive"):
+        _ = SessionStore.open("sqlite:///hot.db", archive="sqlite:///archive.db")
     with pytest.raises(ConfigurationError, match="acknowledge must be 'archive' or 'hot', not 'never'"):
         _ = SessionStore.open("memory://", acknowledge="never")  # type: ignore[arg-type]
     monkeypatch.setenv("PERDURE_ACKNOWLEDGE", "never")

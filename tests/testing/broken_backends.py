@@ -8,19 +8,31 @@ from __future__ import annotations
 import asyncio
 import json
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
-from typing import ClassVar
+from typing import Any, ClassVar
 from uuid import UUID
 
 import pytest
 
-from perdure.backends import Absorbed, Claimed, HistoryPage, MemoryBackend, MemoryData, Purged, SessionBackend
+from perdure.backends import (
+    Absorbed,
+    Archived,
+    Claimed,
+    Copy,
+    Deliver,
+    HistoryPage,
+    MemoryBackend,
+    MemoryData,
+    Purged,
+    SessionBackend,
+    Tombstone,
+)
 from perdure.changes import Applied, SessionChange
 from perdure.errors import BackendUnavailableError, VersionConflictError
 from perdure.merging import AbsorbOutcome
-from perdure.models import Page, SessionFilter, SessionSummary, StoredSession
+from perdure.models import Page, SessionFilter, SessionSummary, SessionTotals, StoredSession
 from perdure.testing import BackendConformance, OpenBackend
 
 
@@ -179,7 +191,7 @@ class KeepsWhatItWasHanded(Broken):
 
     noticed_by = "test_what_was_handed_in_or_out_is_not_what_is_kept"
 
-    async def create(self, session: StoredSession) -> None:
+    async def create(self, session: StoredSession, *, fresh: bool = False) -> None:
         await super().create(session)
         self._kept.sessions[session.id] = session
 
@@ -248,7 +260,7 @@ class ClaimsWithoutLease(Broken):
 class ClaimsTheArchive(Broken):
     """What is archived is archived again."""
 
-    noticed_by = "test_archived_sessions_are_never_claimed"
+    noticed_by = "test_a_session_that_came_archived_is_not_claimed"
 
     async def claim_expired(self, *, now: datetime, lease: timedelta, limit: int, max_bytes: int) -> Claimed:
         for session in self._kept.sessions.values():
@@ -335,10 +347,10 @@ class PurgesTheUnarchived(Broken):
 
     noticed_by = "test_only_archived_sessions_are_removed"
 
-    async def purge(self, *, archived_before: datetime, now: datetime, limit: int, dry_run: bool = False) -> Purged:
+    async def purge(self, *, archived_before: datetime, **how: Any) -> Purged:
         for session in self._kept.sessions.values():
             session.archived_at = session.archived_at or session.created_at
-        return await super().purge(archived_before=archived_before, now=now, limit=limit, dry_run=dry_run)
+        return await super().purge(archived_before=archived_before, **how)
 
 
 class RunsWet(Broken):
@@ -346,8 +358,92 @@ class RunsWet(Broken):
 
     noticed_by = "test_a_dry_run_tells_the_same_and_changes_nothing"
 
-    async def purge(self, *, archived_before: datetime, now: datetime, limit: int, dry_run: bool = False) -> Purged:
-        return await super().purge(archived_before=archived_before, now=now, limit=limit)
+    async def purge(self, *, archived_before: datetime, dry_run: bool = False, **how: Any) -> Purged:
+        return await super().purge(archived_before=archived_before, **how)
+
+
+class PurgesWhatWasNotNamed(Broken):
+    """Retention takes the longest archived, whichever they are."""
+
+    noticed_by = "test_none_but_those_named_are_removed"
+
+    async def purge(self, *, among: Sequence[UUID] | None = None, **how: Any) -> Purged:
+        return await super().purge(**how)
+
+
+class ArchivesWhateverIsThere(Broken):
+    """A session that was changed since it was claimed is archived too."""
+
+    noticed_by = "test_a_session_that_was_changed_meanwhile_is_left_alone"
+
+    async def archive(self, sessions: Sequence[StoredSession], *, at: datetime, deliver: Deliver) -> list[Archived]:
+        present = [self._kept.sessions.get(session.id, session) for session in sessions]
+        return await super().archive(present, at=at, deliver=deliver)
+
+
+class ArchivesWithoutHead(Broken):
+    """Any copy of that version is archived."""
+
+    noticed_by = "test_only_the_very_copy_is_archived"
+
+    async def archive(self, sessions: Sequence[StoredSession], *, at: datetime, deliver: Deliver) -> list[Archived]:
+        heads = {known: kept.head for known, kept in self._kept.sessions.items()}
+        these = [replace(session, head=heads.get(session.id, session.head)) for session in sessions]
+        return await super().archive(these, at=at, deliver=deliver)
+
+
+class ForgetsBeforeItDelivers(Broken):
+    """A crash while it is told loses what was to be told."""
+
+    noticed_by = "test_what_was_not_delivered_is_due_again_and_delivered_the_same"
+
+    async def archive(self, sessions: Sequence[StoredSession], *, at: datetime, deliver: Deliver) -> list[Archived]:
+        async def nobody(those: Sequence[StoredSession]) -> None:
+            return
+
+        report = await super().archive(sessions, at=at, deliver=nobody)
+        await deliver(sessions)
+        return report
+
+
+class CountsArchivingAsAChange(Broken):
+    """Archiving makes a new version."""
+
+    noticed_by = "test_claimed_sessions_are_archived_and_nothing_else_about_them_changes"
+
+    async def archive(self, sessions: Sequence[StoredSession], *, at: datetime, deliver: Deliver) -> list[Archived]:
+        report = await super().archive(sessions, at=at, deliver=deliver)
+        for session in sessions:
+            self._kept.sessions[session.id].version += 1
+        return report
+
+
+class TellsNoTombstones(Broken):
+    """A deleted session is as one that never was."""
+
+    noticed_by = "test_a_deleted_session_is_a_tombstone"
+
+    async def copies(self, session_ids: Sequence[UUID]) -> dict[UUID, Copy | Tombstone]:
+        found = await super().copies(session_ids)
+        return {known: copy for known, copy in found.items() if isinstance(copy, Copy)}
+
+
+class CachesForEver(Broken):
+    """Cached copies do not fade."""
+
+    noticed_by = "test_a_copy_fades"
+
+    def __init__(self, data: MemoryData | None = None) -> None:
+        super().__init__(data, seconds=lambda: 0.0)
+
+
+class CountsEverything(Broken):
+    """Statistics leave out nothing."""
+
+    noticed_by = "test_those_left_out_do_not_count"
+
+    async def aggregate(self, wanted: SessionFilter, *, without: Collection[UUID] = ()) -> SessionTotals:
+        return await super().aggregate(wanted)
 
 
 class SweepsAlways(Broken):

@@ -5,8 +5,9 @@ Nothing here awaits, so that every method is atomic by itself within one event l
 
 from __future__ import annotations
 
+import time
 from bisect import bisect_left, insort
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from itertools import chain
@@ -16,9 +17,21 @@ from uuid_utils.compat import uuid7
 
 from perdure.backends.cursors import SortKey, read_cursor, write_cursor
 from perdure.backends.labels import labels_of, wanted_labels
-from perdure.backends.protocol import Absorbed, BackendHealth, Claimed, HistoryPage, Purged
+from perdure.backends.memory_cache import CachedCopies, MemoryCache
+from perdure.backends.protocol import (
+    Absorbed,
+    Archived,
+    ArchiveOutcome,
+    BackendHealth,
+    Claimed,
+    Copy,
+    Deliver,
+    HistoryPage,
+    Purged,
+    Tombstone,
+)
 from perdure.backends.totals import totals_of
-from perdure.changes import Applied, SessionChange, advance, check, entry_bytes, recall
+from perdure.changes import Applied, SessionChange, apply_whole
 from perdure.errors import BackendClosedError, SessionExistsError, SessionNotFoundError
 from perdure.merging import AbsorbOutcome, merge
 from perdure.models import Page, SessionFilter, SessionSummary, SessionTotals, StoredSession
@@ -39,6 +52,7 @@ class MemoryData:
     tombstones: dict[UUID, datetime] = field(default_factory=dict)
     tickets: dict[UUID, tuple[str, datetime]] = field(default_factory=dict)
     last_swept_at: datetime | None = None
+    cached: CachedCopies = field(default_factory=CachedCopies)
 
 
 class MemoryBackend:
@@ -47,9 +61,10 @@ class MemoryBackend:
     name = "memory"
     schema = None
 
-    def __init__(self, data: MemoryData | None = None) -> None:
+    def __init__(self, data: MemoryData | None = None, *, seconds: Callable[[], float] = time.monotonic) -> None:
         self._data = data if data is not None else MemoryData()
         self._is_open = False
+        self.cache = MemoryCache(self._data.cached, seconds=seconds)
 
     @property
     def _kept(self) -> MemoryData:
@@ -67,18 +82,19 @@ class MemoryBackend:
 
     async def health(self, *, now: datetime) -> BackendHealth:
         """Always well while open."""
-        due = sum(1 for at in self._data.due.values() if at <= now)
+        due = [at for at in self._data.due.values() if at <= now]
         return BackendHealth(
             self.name,
             ok=self._is_open,
             latency_ms=0.0,
             last_swept_at=self._data.last_swept_at,
-            due=min(due, _DUE_COUNTED),
+            due=min(len(due), _DUE_COUNTED),
+            due_since=min(due, default=None),
             details={"sessions": len(self._data.sessions)},
             error=None if self._is_open else "not open",
         )
 
-    async def create(self, session: StoredSession) -> None:
+    async def create(self, session: StoredSession, *, fresh: bool = False) -> None:
         """See `SessionBackend.create`."""
         if session.id in self._kept.sessions or session.id in self._kept.tombstones:
             raise SessionExistsError(session.id)
@@ -94,22 +110,9 @@ class MemoryBackend:
         session = self._kept.sessions.get(session_id)
         if session is None:
             raise SessionNotFoundError(session_id)
-        if (before := recall(session, change)) is not None:
-            return before
-        freed = _freed_bytes(session, change)
-        check(session, change, freed_bytes=freed)
-
-        expired_at = session.expires_at
-        applied = advance(session, change, freed_bytes=freed)
-        for section, keys in change.unset_entries.items():
-            for key in keys:
-                session.sections[section].pop(key, None)
-        for section, entries in change.set_entries.items():
-            session.sections[section].update(entries)
-        session.queries.extend(query.body for query in change.queries)
-        if session.archived_at is not None:
-            self._kept.due.pop(session_id, None)
-        elif session.expires_at != expired_at or session_id not in self._kept.due:
+        before_it = session.expires_at, session.archived_at
+        applied = apply_whole(session, change)
+        if session.archived_at is None and before_it != (session.expires_at, None):
             self._kept.due[session_id] = session.expires_at
         return applied
 
@@ -167,6 +170,45 @@ class MemoryBackend:
             claimed.append(session.copy())
         return Claimed(claimed)
 
+    async def archive(self, sessions: Sequence[StoredSession], *, at: datetime, deliver: Deliver) -> list[Archived]:
+        """See `SessionBackend.archive`."""
+        report = self.archive_each(sessions, at)
+        archived = [
+            self._kept.sessions[done.session_id].copy() for done in report if done.outcome is ArchiveOutcome.ARCHIVED
+        ]
+        if archived:
+            await deliver(archived)
+        self.settle(archived)
+        return report
+
+    def archive_each(self, sessions: Sequence[StoredSession], at: datetime) -> list[Archived]:
+        """What `archive` does before it delivers. The sessions stay due, so that a crash delivers them again."""
+        return [Archived(session.id, self._archive_one(session, at)) for session in sessions]
+
+    def settle(self, sessions: Sequence[StoredSession]) -> None:
+        """What `archive` does after it has delivered: those that are still the same are due no longer."""
+        for session in sessions:
+            kept = self._kept.sessions.get(session.id)
+            if kept is not None and (kept.version, kept.head) == (session.version, session.head):
+                self._kept.due.pop(session.id, None)
+
+    def _archive_one(self, session: StoredSession, at: datetime) -> ArchiveOutcome:
+        kept = self._kept.sessions.get(session.id)
+        if kept is None or (kept.version, kept.head) != (session.version, session.head):
+            return ArchiveOutcome.DELETED if session.id in self._kept.tombstones else ArchiveOutcome.CHANGED
+        kept.archived_at = at if kept.archived_at is None else kept.archived_at
+        return ArchiveOutcome.ARCHIVED
+
+    async def copies(self, session_ids: Sequence[UUID]) -> dict[UUID, Copy | Tombstone]:
+        """See `SessionBackend.copies`."""
+        found: dict[UUID, Copy | Tombstone] = {}
+        for session_id in session_ids:
+            if (session := self._kept.sessions.get(session_id)) is not None:
+                found[session_id] = Copy(session.version, session.head, session.archived_at is not None)
+            elif session_id in self._kept.tombstones:
+                found[session_id] = Tombstone(self._kept.tombstones[session_id])
+        return found
+
     async def absorb(
         self, sessions: Sequence[StoredSession], *, tickets: Mapping[UUID, str] | None = None
     ) -> list[Absorbed]:
@@ -209,12 +251,22 @@ class MemoryBackend:
         self._remove(session_id)
         return True
 
-    async def purge(self, *, archived_before: datetime, now: datetime, limit: int, dry_run: bool = False) -> Purged:
+    async def purge(
+        self,
+        *,
+        archived_before: datetime,
+        now: datetime,
+        limit: int,
+        among: Sequence[UUID] | None = None,
+        dry_run: bool = False,
+    ) -> Purged:
         """See `SessionBackend.purge`."""
+        chosen_among = None if among is None else set(among)
         old = sorted(
             (session.archived_at, session.id)
             for session in self._kept.sessions.values()
             if session.archived_at is not None and session.archived_at < archived_before
+            if chosen_among is None or session.id in chosen_among
         )
         chosen = [session_id for _, session_id in old[:limit]]
         if not dry_run:
@@ -223,9 +275,9 @@ class MemoryBackend:
             self._forget(now)
         return Purged(chosen, more=len(old) > limit)
 
-    async def aggregate(self, wanted: SessionFilter) -> SessionTotals:
+    async def aggregate(self, wanted: SessionFilter, *, without: Collection[UUID] = ()) -> SessionTotals:
         """See `SessionBackend.aggregate`."""
-        return totals_of(self._matching(wanted, below=None))
+        return totals_of(session for session in self._matching(wanted, below=None) if session.id not in without)
 
     async def start_sweep(self, *, now: datetime, interval: timedelta) -> bool:
         """See `SessionBackend.start_sweep`."""
@@ -268,15 +320,6 @@ class MemoryBackend:
         self._kept.tombstones = {known: at for known, at in self._kept.tombstones.items() if at > now}
         abandoned = now - timedelta(hours=1)
         self._kept.tickets = {known: given for known, given in self._kept.tickets.items() if given[1] > abandoned}
-
-
-def _freed_bytes(session: StoredSession, change: SessionChange) -> int:
-    """What the entries that the change sets or removes weigh at present."""
-    touched = {(section, key) for section, keys in change.unset_entries.items() for key in keys}
-    touched |= {(section, key) for section, entries in change.set_entries.items() for key in entries}
-    return sum(
-        entry_bytes(key, session.sections[section][key]) for section, key in touched if key in session.sections[section]
-    )
 
 
 def _refuse_what_no_column_takes(session: StoredSession) -> None:

@@ -9,17 +9,35 @@ Every method may raise `BackendError` and what derives from it; no driver's own 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any, Protocol, runtime_checkable
+from enum import StrEnum
+from typing import Any, Protocol, TypeAlias, runtime_checkable
 from uuid import UUID
 
 from perdure.changes import Applied, SessionChange
 from perdure.merging import AbsorbOutcome
 from perdure.models import Page, SessionFilter, SessionSummary, SessionTotals, StoredSession
 
-__all__ = ["Absorbed", "BackendHealth", "Claimed", "HistoryPage", "Purged", "SchemaAdmin", "SessionBackend"]
+__all__ = [
+    "Absorbed",
+    "ArchiveOutcome",
+    "Archived",
+    "BackendHealth",
+    "Claimed",
+    "Copy",
+    "Deliver",
+    "HistoryPage",
+    "Purged",
+    "SchemaAdmin",
+    "SessionBackend",
+    "SessionCache",
+    "Tombstone",
+]
+
+Deliver: TypeAlias = Callable[[Sequence[StoredSession]], Awaitable[None]]
+"""Told of sessions that were archived; awaited before anything forgets that they have to be."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +72,46 @@ class Absorbed:
     error: str | None = None
 
 
+class ArchiveOutcome(StrEnum):
+    """What `archive` did with one session."""
+
+    ARCHIVED = "archived"
+    """It is in the archive, and that was delivered."""
+    CHANGED = "changed"
+    """It is not the copy that was claimed any more; it stays as it is."""
+    DELETED = "deleted"
+    """It was deleted meanwhile; it stays so."""
+    FORKED = "forked"
+    """The archive held work that this copy lacks; now it holds both, under a new version, and that was delivered."""
+    FAILED = "failed"
+    """This session could not be archived; the others were."""
+
+
+@dataclass(frozen=True, slots=True)
+class Archived:
+    """What `archive` did with each session, in the order given; `error` says why one `FAILED`."""
+
+    session_id: UUID
+    outcome: ArchiveOutcome
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Copy:
+    """Which state of a session is kept; two copies are the same only if version and head agree."""
+
+    version: int
+    head: str
+    archived: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Tombstone:
+    """That a session was deleted, which is remembered until `forget_at`."""
+
+    forget_at: datetime
+
+
 @dataclass(frozen=True, slots=True)
 class Purged:
     """What retention removed, or with a dry run would remove; `more` says whether `limit` cut it short."""
@@ -72,8 +130,42 @@ class BackendHealth:
     last_swept_at: datetime | None = None
     due: int = 0
     """Sessions that were due for archiving at the instant asked about; counted to 1,000 at most."""
+    due_since: datetime | None = field(default=None, kw_only=True)
+    """Since when the one that is due longest has been; None where none is."""
     details: Mapping[str, Any] = field(default_factory=dict)
     error: str | None = None
+    warnings: tuple[str, ...] = ()
+    """What works, and yet should not stay as it is; one sentence each."""
+    tiers: Mapping[str, BackendHealth] = field(default_factory=dict)
+    """How each tier is, where there are several."""
+
+
+class SessionCache(Protocol):
+    """Copies of what another backend is the truth of, each for a short while; anything may be forgotten sooner.
+
+    A place apart: the backend that offers it neither reads, lists, claims nor changes what is in it.
+    """
+
+    async def read(self, session_id: UUID, *, history: int | None = None) -> StoredSession | None:
+        """The copy with its newest `history` queries (None: all); None where there is none, or it holds fewer."""
+
+    async def ticket(self, session_id: UUID) -> str:
+        """A single-use right to `fill` the place of that id, good for a minute; to be taken before the truth is read.
+
+        `drop` voids it, so that a slow reader cannot bring back what has changed since. Readers that come at the same
+        time may share one, and with it the instant at which it was taken.
+        """
+
+    async def fill(self, session: StoredSession, *, ticket: str, lifetime: timedelta) -> bool:
+        """Keep a copy, whole or with the newest part of its history, until `lifetime` after the ticket was taken.
+
+        It counts from the ticket, by the cache's own clock, since the copy is as old as that: however slow the reader
+        was, nobody is given anything that had changed longer ago. It replaces an older copy. False where the ticket is
+        void, or older than `lifetime`.
+        """
+
+    async def drop(self, session_ids: Sequence[UUID]) -> None:
+        """Forget the copies of these ids, and void their tickets; one round trip."""
 
 
 @runtime_checkable
@@ -108,6 +200,10 @@ class SessionBackend(Protocol):
     def schema(self) -> SchemaAdmin | None:
         """For operators; None where there is no schema."""
 
+    @property
+    def cache(self) -> SessionCache | None:
+        """For tiers: a place for copies that fade; None where reading it would be no faster than reading sessions."""
+
     async def open(self) -> None:
         """Connect, and make sure that the data can be used. Nothing happens before this.
 
@@ -122,8 +218,11 @@ class SessionBackend(Protocol):
     async def health(self, *, now: datetime) -> BackendHealth:
         """One cheap round trip; never raises: what is wrong is in the answer."""
 
-    async def create(self, session: StoredSession) -> None:
+    async def create(self, session: StoredSession, *, fresh: bool = False) -> None:
         """Keep a new session, whole.
+
+        `fresh` says that the id was made for it just now, so that nobody elsewhere can hold it: a backend of several
+        tiers need not look for it in all of them.
 
         Raises:
             SessionExistsError: the id is in use, or left a tombstone; nothing changed.
@@ -181,12 +280,24 @@ class SessionBackend(Protocol):
         """
 
     async def claim_expired(self, *, now: datetime, lease: timedelta, limit: int, max_bytes: int) -> Claimed:
-        """Take up to `limit` sessions that expired at or before `now` and are not archived, oldest first, whole.
+        """Take up to `limit` sessions that expired at or before `now` and with which `archive` is not done yet.
 
-        They are not claimable again before `now + lease`; concurrent claims are disjoint; nothing else about them
-        changes. Stops at `max_bytes` of content, but takes at least one. A session that cannot be read is claimed
-        and named apart, so that it does not stop the rest.
+        The longest due first, whole. They are not claimable again before `now + lease`; concurrent claims are
+        disjoint; nothing else about them changes. Stops at `max_bytes` of content, but takes at least one. A session
+        that cannot be read is claimed and named apart, so that it does not stop the rest.
         """
+
+    async def archive(self, sessions: Sequence[StoredSession], *, at: datetime, deliver: Deliver) -> list[Archived]:
+        """Move claimed sessions, given whole, to the archive as of `at`, many at once; safe to repeat after a crash.
+
+        Version and head stay: nothing about them has changed but where they are kept. One that is archived already
+        stays so, as of when it was; one that has another version or head by now is left alone. Then `deliver` is
+        awaited with those that are in the archive, and only then are they due no longer: a crash before delivers them
+        again. A session that cannot be moved fails alone. Durable on return.
+        """
+
+    async def copies(self, session_ids: Sequence[UUID]) -> dict[UUID, Copy | Tombstone]:
+        """What is kept of each of these ids; those of which nothing is kept are left out. One round trip."""
 
     async def absorb(
         self, sessions: Sequence[StoredSession], *, tickets: Mapping[UUID, str] | None = None
@@ -207,14 +318,23 @@ class SessionBackend(Protocol):
     async def evict(self, session_id: UUID, *, version: int, head: str) -> bool:
         """Forget this copy, without a tombstone, if it still is that version with that head, else False."""
 
-    async def purge(self, *, archived_before: datetime, now: datetime, limit: int, dry_run: bool = False) -> Purged:
+    async def purge(
+        self,
+        *,
+        archived_before: datetime,
+        now: datetime,
+        limit: int,
+        among: Sequence[UUID] | None = None,
+        dry_run: bool = False,
+    ) -> Purged:
         """Retention: remove up to `limit` sessions that were archived before that instant, the longest archived first.
 
-        Also forgets tombstones whose `forget_at` has passed at `now`. A dry run changes nothing.
+        With `among`, none but these. Also forgets tombstones whose `forget_at` has passed at `now`. A dry run changes
+        nothing.
         """
 
-    async def aggregate(self, wanted: SessionFilter) -> SessionTotals:
-        """What the matching sessions amount to, counted where they are."""
+    async def aggregate(self, wanted: SessionFilter, *, without: Collection[UUID] = ()) -> SessionTotals:
+        """What the matching sessions amount to, counted where they are; those in `without` do not count."""
 
     async def start_sweep(self, *, now: datetime, interval: timedelta) -> bool:
         """Whether a sweep is due: none has started within `interval` before `now`. True to one caller of all processes,

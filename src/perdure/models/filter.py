@@ -42,6 +42,8 @@ class Page(Generic[T]):
 
     items: list[T]
     next_cursor: str | None = None
+    is_stale: bool = False
+    """Whether sessions may be missing or out of date, since the tier that would know did not answer."""
 
     def __iter__(self) -> Iterator[T]:
         return iter(self.items)

@@ -43,6 +43,8 @@ def checked_type(given: object) -> SessionType | str:
     Raises:
         InvalidInputError: not a lower-case slug.
     """
+    if type(given) is str and given in SessionType._value2member_map_:
+        return SessionType(given)
     name = checked_name(given, what="session_type")
     if name in SessionType._value2member_map_:
         return SessionType(name)

@@ -51,6 +51,8 @@ class Loaded:
     max_queries: int = DEFAULT_MAX_QUERIES
     max_ttl: timedelta = DEFAULT_MAX_TTL
     clock: Clock = utc_now
+    stale: bool = False
+    """Whether the backend could only give it as it was when it was last sure."""
 
 
 class Session(BaseModel):
@@ -86,6 +88,11 @@ class Session(BaseModel):
     def is_archived(self) -> bool:
         """Whether the session is in the archive: readable, not writable, until it is extended."""
         return self.archived_at is not None
+
+    @property
+    def is_stale(self) -> bool:
+        """Whether this may be out of date, since the tier that would know did not answer when it was read."""
+        return self._loaded.stale
 
     @property
     def is_expired(self) -> bool:
@@ -212,6 +219,7 @@ class Session(BaseModel):
             ),
         )
         session._loaded = loaded
+        loaded.stale = stored.stale
         session.note_labels()
         return session
 

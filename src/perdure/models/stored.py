@@ -19,7 +19,7 @@ class StoredSession:
     of them at position `first_position` (all of the history, or the newest part of it); the counters speak of all.
     `state_bytes` is the UTF-8 size of all keys and values, `history_bytes` that of all query bodies.
     `writers` is the memory of repeats (`perdure.changes.recall`), which travels with the session and means nothing
-    to anybody else.
+    to anybody else. `stale` marks what a backend could only give as it was when it was last sure; it is not stored.
     """
 
     id: UUID
@@ -43,6 +43,7 @@ class StoredSession:
     sections: dict[SectionName, dict[str, str]] = field(default_factory=lambda: {name: {} for name in SECTIONS})
     queries: list[str] = field(default_factory=list)
     first_position: int = 1
+    stale: bool = False
 
     @property
     def size_bytes(self) -> int:

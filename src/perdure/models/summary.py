@@ -34,6 +34,8 @@ class SessionSummary(BaseModel):
     version: int
     total_queries: int
     cache_hits: int
+    is_stale: bool = False
+    """Whether this may be out of date, since the tier that would know did not answer."""
 
     @computed_field  # type: ignore[prop-decorator]
     @property
@@ -61,6 +63,7 @@ class SessionSummary(BaseModel):
             version=stored.version,
             total_queries=stored.total_queries,
             cache_hits=stored.cache_hits,
+            is_stale=stored.stale,
         )
 
 

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable
-from contextlib import suppress
-from datetime import timedelta
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing, suppress
+from datetime import datetime, timedelta
+from functools import partial
 from typing import TypeAlias
+from uuid import UUID
 
-from perdure.backends import Claimed
-from perdure.errors import PerdureError, SessionArchivedError, SessionNotFoundError, VersionConflictError
+from perdure.backends import ArchiveOutcome, Claimed
+from perdure.errors import BackendError, PerdureError
 from perdure.logs import EventLog
-from perdure.models import StoredSession
 from perdure.store.core import StoreCore
 from perdure.store.reports import CleanupReport, RetentionReport
 from perdure.store.scoped import notify_archived
-from perdure.store.writer import Submission
 
 __all__ = ["Maintenance", "Progress"]
 
@@ -40,60 +40,75 @@ class Maintenance:
 
     async def archive_expired(self, *, limit: int | None = None, progress: Progress | None = None) -> CleanupReport:
         """Archive what has expired, batch by batch; safe to run anywhere, any number of times and at once."""
-        core, report, left = self._core, CleanupReport(), limit
-        now = core.now()
-        while left is None or left > 0:
-            batch = core.settings.sweep_batch if left is None else min(left, core.settings.sweep_batch)
-            claimed = await core.backend.claim_expired(
-                now=now, lease=core.settings.sweep_lease, limit=batch, max_bytes=CLAIM_BYTES
-            )
-            taken = len(claimed.sessions) + len(claimed.unreadable)
-            if not taken:
-                # Nothing is left that is due: whoever asked, and if only a cron job, this was a sweep.
-                await core.backend.start_sweep(now=now, interval=timedelta(0))
-                break
-            await self._archive_claimed(claimed, report)
-            left = None if left is None else left - taken
-            if progress is not None:
-                progress(report.archived + report.skipped + len(report.failed))
+        core, report = self._core, CleanupReport()
+        async with aclosing(self._claims(core.now(), limit)) as batches:
+            async for claimed in batches:
+                if not await self._archive_claimed(claimed, report):
+                    break  # nothing can be archived at present; what was claimed comes back by itself
+                if progress is not None:
+                    progress(report.archived + report.skipped + len(report.failed))
         if report.archived or report.failed:
             log.info(
                 "sessions.archived",
                 archived=report.archived,
                 skipped=report.skipped,
+                forked=len(report.forked),
                 failed=len(report.failed),
             )
         return report
 
-    async def _archive_claimed(self, claimed: Claimed, report: CleanupReport) -> None:
-        for session_id, reason in claimed.unreadable.items():
-            report.failed[session_id] = reason
-            log.error("session.not_archived", session_id=str(session_id), reason=reason)
-        outcomes = await asyncio.gather(*map(self._archive, claimed.sessions), return_exceptions=True)
-        for session, outcome in zip(claimed.sessions, outcomes, strict=True):
-            match outcome:
-                case None:
-                    report.archived += 1
-                case VersionConflictError() | SessionArchivedError() | SessionNotFoundError():
-                    report.skipped += 1
-                case Exception():
-                    report.failed[session.id] = reason = _described(outcome)
-                    log.error("session.not_archived", session_id=str(session.id), reason=reason)
-                case _:
-                    raise outcome
+    async def _claims(self, now: datetime, limit: int | None) -> AsyncGenerator[Claimed, None]:
+        """Batches of what is due, the next one claimed while the one before is being archived; `limit` in all."""
+        core, left = self._core, 2**31 if limit is None else limit
 
-    async def _archive(self, session: StoredSession) -> None:
+        def claim() -> asyncio.Task[Claimed]:
+            batch = min(left, core.settings.sweep_batch)
+            lease = core.settings.sweep_lease
+            return asyncio.create_task(
+                core.backend.claim_expired(now=now, lease=lease, limit=batch, max_bytes=CLAIM_BYTES)
+            )
+
+        claiming = claim()
+        try:
+            while taken := len((claimed := await claiming).sessions) + len(claimed.unreadable):
+                left -= taken
+                if left <= 0:
+                    yield claimed
+                    return
+                claiming = claim()
+                yield claimed
+        finally:
+            claiming.cancel()
+            await asyncio.wait([claiming])
+        # Nothing is left that is due: whoever asked, and if only a cron job, this was a sweep.
+        await core.backend.start_sweep(now=now, interval=timedelta(0))
+
+    async def _archive_claimed(self, claimed: Claimed, report: CleanupReport) -> bool:
+        """Archive what was claimed, and note what became of each; False where the archive takes nothing."""
         core = self._core
-        draft = core.draft(None)
-        draft["archive"] = True
-        draft["if_version"] = session.version  # extended meanwhile: then it is not due any more
-        submission = Submission(draft, alone=True)
-        applied = await core.writer.write(session.id, submission)
-        if core.hooks.listens("session_archived") or core.hooks.listens("session_expired"):
-            assert submission.sent is not None
-            session.archived_at, session.version, session.head = draft["at"], applied.version, submission.sent.head
-            session.last_accessed_at = max(session.last_accessed_at, draft["at"])
-            await notify_archived(core, session, expired=True)
+        for session_id, reason in claimed.unreadable.items():
+            _note_failure(report, session_id, reason)
+        try:
+            outcomes = await core.backend.archive(
+                claimed.sessions, at=core.now(), deliver=partial(notify_archived, core)
+            )
+        except BackendError as error:
+            for session in claimed.sessions:
+                _note_failure(report, session.id, _described(error))
+            return False
+        for done in outcomes:
+            match done.outcome:
+                case ArchiveOutcome.ARCHIVED:
+                    report.archived += 1
+                case ArchiveOutcome.FORKED:
+                    report.archived += 1
+                    report.forked.append(done.session_id)
+                    log.warning("session.forked", session_id=str(done.session_id))
+                case ArchiveOutcome.CHANGED | ArchiveOutcome.DELETED:
+                    report.skipped += 1
+                case ArchiveOutcome.FAILED:
+                    _note_failure(report, done.session_id, done.error or "it could not be archived")
+        return True
 
     async def purge_archived(
         self,
@@ -162,6 +177,11 @@ class Maintenance:
                     await self.purge_archived(retention=self._core.settings.retention)
             except Exception as error:  # noqa: BLE001 (the next round may do better)
                 log.error("maintenance.failed", error=_described(error))
+
+
+def _note_failure(report: CleanupReport, session_id: UUID, reason: str) -> None:
+    report.failed[session_id] = reason
+    log.error("session.not_archived", session_id=str(session_id), reason=reason)
 
 
 def _described(error: Exception) -> str:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Self
 from uuid import UUID
 
 from perdure.backends import BackendHealth
 
-__all__ = ["CleanupReport", "ImportReport", "RetentionReport", "StoreHealth", "TrackedQuery"]
+__all__ = ["ActivePlugin", "CleanupReport", "ImportReport", "RetentionReport", "StoreHealth", "TrackedQuery"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,10 +23,15 @@ class TrackedQuery:
 
 @dataclass(slots=True)
 class CleanupReport:
-    """What a sweep did. `skipped` were changed by somebody else meanwhile; `failed` says why by session id."""
+    """What a sweep did. `skipped` were changed by somebody else meanwhile; `failed` says why by session id.
+
+    `forked` are among those archived: the archive held work that the copy which expired did not, as after a tier that
+    came back older than it was; both were kept.
+    """
 
     archived: int = 0
     skipped: int = 0
+    forked: list[UUID] = field(default_factory=list)
     failed: dict[UUID, str] = field(default_factory=dict)
 
 
@@ -53,6 +59,14 @@ class ImportReport:
     deleted: int = 0
     failed: dict[UUID, str] = field(default_factory=dict)
 
+    def __iadd__(self, further: ImportReport) -> Self:
+        self.stored += further.stored
+        self.merged += further.merged
+        self.unchanged += further.unchanged
+        self.deleted += further.deleted
+        self.failed |= further.failed
+        return self
+
 
 @dataclass(frozen=True, slots=True)
 class StoreHealth:
@@ -64,3 +78,13 @@ class StoreHealth:
     def ok(self) -> bool:
         """Whether all of them are well."""
         return all(tier.ok for tier in self.tiers.values())
+
+
+@dataclass(frozen=True, slots=True)
+class ActivePlugin:
+    """A plugin that a store calls; `package` and `version` are those it was installed with, if it was."""
+
+    name: str
+    hooks: tuple[str, ...]
+    package: str | None = None
+    version: str | None = None

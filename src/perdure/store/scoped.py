@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import timedelta
+from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -12,11 +13,13 @@ from uuid_utils.compat import uuid7
 from perdure.changes import Draft
 from perdure.differences import encode_entries, stored_form
 from perdure.errors import (
+    BackendUnavailableError,
     InvalidInputError,
     SessionArchivedError,
     SessionInactiveError,
     SessionNotFoundError,
 )
+from perdure.logs import EventLog
 from perdure.models import (
     Page,
     QueryRecord,
@@ -38,8 +41,11 @@ from perdure.store.core import StoreCore
 from perdure.store.reports import TrackedQuery
 from perdure.store.tracking import Tracking
 from perdure.store.updating import save_difference, save_expiry
+from perdure.store.watching import watch_verbs
 
 __all__ = ["UserSessions"]
+
+log = EventLog("perdure.store")
 
 
 class UserSessions:
@@ -52,6 +58,7 @@ class UserSessions:
     def __init__(self, core: StoreCore, *, owner: str | None = None) -> None:
         self._core = core
         self._owner = owner
+        watch_verbs(self, core.hooks)
 
     async def create_session(
         self,
@@ -92,7 +99,7 @@ class UserSessions:
             head=core.writer.next_head(),
         )
         stored = stored_form(session, core.settings)
-        await core.backend.create(stored)
+        await core.backend.create(stored, fresh=session_id is None)
         created = core.session_of(stored, history=None)
         await core.notify("session_created", session=created)
         return created
@@ -276,11 +283,18 @@ class UserSessions:
             await core.apply(known, draft, alone=True)
         except (SessionNotFoundError, SessionArchivedError):
             return False
-        if core.hooks.listens("session_archived"):
-            stored = await core.backend.read(known)
-            if stored is not None:
-                await notify_archived(core, stored)
+        try:
+            await self._finish_archiving(known)
+        except BackendUnavailableError as error:  # it is archived; the next sweep sees to the rest
+            log.warning("archiving.unfinished", session_id=str(known), error=str(error))
         return True
+
+    async def _finish_archiving(self, session_id: UUID) -> None:
+        """Move what was archived on purpose to where archived sessions are kept, and tell of it."""
+        core = self._core
+        stored = await core.backend.read(session_id)
+        if stored is not None and stored.archived_at is not None:
+            await core.backend.archive([stored], at=stored.archived_at, deliver=partial(notify_archived, core))
 
     async def delete_session(self, session_id: UUID | str) -> bool:
         """Delete a session and all that is in it, for good: its id cannot be used again. False where there is none."""
@@ -330,13 +344,15 @@ def _section(values: dict[str, Any] | None, name: SectionName) -> Section:
     return Section(values)
 
 
-async def notify_archived(core: StoreCore, stored: StoredSession, *, expired: bool = False) -> None:
-    """Tell the plugins of a session that is in the archive now; `stored` is whole."""
-    summary = SessionSummary.of(stored)
-    event_id = f"{stored.id}.{stored.version}.{stored.head}"
-    if expired:
-        await core.notify("session_expired", session=summary, event_id=event_id)
-    if core.hooks.listens("session_archived"):
-        analysed = core.settings.session_enable_analytics
-        metrics = SessionMetrics.of(core.session_of(stored, history=None)) if analysed else None
-        await core.notify("session_archived", session=summary, metrics=metrics, event_id=event_id)
+async def notify_archived(core: StoreCore, sessions: Sequence[StoredSession]) -> None:
+    """Tell the plugins of sessions that are in the archive now, given whole; the same again if it is done again."""
+    if not (core.hooks.listens("session_expired") or core.hooks.listens("session_archived")):
+        return
+    for stored in sessions:
+        summary, event_id = SessionSummary.of(stored), f"{stored.id}.{stored.version}.{stored.head}"
+        if stored.archived_at is not None and stored.archived_at >= stored.expires_at:
+            await core.notify("session_expired", session=summary, event_id=event_id)
+        if core.hooks.listens("session_archived"):
+            analysed = core.settings.session_enable_analytics
+            metrics = SessionMetrics.of(core.session_of(stored, history=None)) if analysed else None
+            await core.notify("session_archived", session=summary, metrics=metrics, event_id=event_id)

@@ -7,7 +7,7 @@ from datetime import timedelta
 from types import TracebackType
 from typing import Any, Literal, Self
 
-from perdure.backends import SessionBackend, backend_for
+from perdure.backends import SessionBackend
 from perdure.differences import stored_form
 from perdure.errors import ConfigurationError, InvalidInputError
 from perdure.merging import AbsorbOutcome
@@ -15,10 +15,11 @@ from perdure.models import Clock, Session, SessionFilter, SessionTotals, utc_now
 from perdure.models.names import checked_name
 from perdure.settings import Settings
 from perdure.store.arguments import MAX_PAGE, checked_filter, checked_limit, checked_session
+from perdure.store.backing import ONLY_TIER, backend_of
 from perdure.store.core import StoreCore
 from perdure.store.hooks import HookRelay
 from perdure.store.maintenance import Maintenance, Progress
-from perdure.store.reports import CleanupReport, ImportReport, RetentionReport, StoreHealth
+from perdure.store.reports import ActivePlugin, CleanupReport, ImportReport, RetentionReport, StoreHealth
 from perdure.store.scoped import UserSessions
 from perdure.store.writer import ChangeWriter
 
@@ -44,8 +45,11 @@ class SessionStore(UserSessions):
     ) -> None:
         settings = Settings() if settings is None else settings
         hooks = HookRelay(timeout_seconds=settings.hook_timeout_seconds) if hooks is None else hooks
-        super().__init__(StoreCore(backend, settings, hooks, ChangeWriter(backend), clock))
+        # A trace that tiers are watched for must not lay what one caller wrote to another.
+        writer = ChangeWriter(backend, in_context=hooks.listens("around_tier_call"))
+        super().__init__(StoreCore(backend, settings, hooks, writer, clock))
         self._maintenance = Maintenance(self._core)
+        self._told_of_opening = False
 
     @classmethod
     def open(
@@ -58,10 +62,13 @@ class SessionStore(UserSessions):
         settings: Settings | None = None,
         clock: Clock = utc_now,
     ) -> Self:
-        """A store for `url`: `memory://`, `sqlite:///PATH`; without one a SQLite file in the user's data directory.
+        """A store for `url`: `memory://`, `sqlite:///PATH`, `redis://…`, `postgresql://…`; without one a SQLite file in
+        the user's data directory.
 
-        What is not given comes from `settings`, else from `PERDURE_*` in the environment. Nothing happens before the
-        store is entered (`async with`) or awaited (`store = await SessionStore.open()`, to be closed by `aclose`).
+        With an `archive`, `url` is the fast tier of two, and `acknowledge` says which of them must hold a write before
+        the caller hears of success; see `TieredBackend`. What is not given comes from `settings`, else from `PERDURE_*`
+        in the environment. Nothing happens before the store is entered (`async with`) or awaited (`store = await
+        SessionStore.open()`, to be closed by `aclose`).
 
         Raises:
             ConfigurationError: settings, a URL or a plugin that cannot work.
@@ -72,20 +79,22 @@ class SessionStore(UserSessions):
             raise ConfigurationError(f"acknowledge must be 'archive' or 'hot', not {acknowledge!r}")
         given = {"url": url, "archive": archive, "acknowledge": acknowledge}
         settings = settings.model_copy(update={name: value for name, value in given.items() if value is not None})
-        if settings.archive is not None:
-            raise ConfigurationError(
-                "an archive of its own is not supported by this version; one backend keeps active and archived sessions"
-            )
-        backend = backend_for(settings.url, more=hooks.register_backends())
-        return cls(backend, settings=settings, hooks=hooks, clock=clock)
+        return cls(backend_of(settings, hooks), settings=settings, hooks=hooks, clock=clock)
 
     @property
     def settings(self) -> Settings:
         """The settings in force."""
         return self._core.settings
 
+    @property
+    def plugins(self) -> list[ActivePlugin]:
+        """The plugins that are called, the first one first."""
+        return self._core.hooks.active()
+
     async def __aenter__(self) -> Self:
         await self._core.backend.open()
+        self._told_of_opening = True
+        await self._core.notify("store_opened", store=self)
         self._maintenance.start()
         return self
 
@@ -99,6 +108,9 @@ class SessionStore(UserSessions):
 
     async def aclose(self) -> None:
         """Finish what is on its way, and close what was opened. Repeatable."""
+        if self._told_of_opening:
+            self._told_of_opening = False
+            await self._core.notify("store_closing", store=self)
         await self._maintenance.stop()
         await self._core.writer.finish()
         await self._core.backend.aclose()
@@ -149,7 +161,8 @@ class SessionStore(UserSessions):
 
     async def health(self) -> StoreHealth:
         """How each tier is: whether it answers, how fast, when it was last swept, what is due. Never raises."""
-        return StoreHealth({"store": await self._core.backend.health(now=self._core.now())})
+        health = await self._core.backend.health(now=self._core.now())
+        return StoreHealth(dict(health.tiers) or {ONLY_TIER: health})
 
     async def get_totals(self, wanted: SessionFilter | None = None) -> SessionTotals:
         """What the matching sessions amount to, active and archived, counted where they are kept."""

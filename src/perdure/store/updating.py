@@ -64,7 +64,7 @@ async def _save(
         if if_version is None or settled:
             return
         draft = Draft(at=core.now())
-    if if_version == begun_at and settled and (session.version, session.head) == (begun_at + 1, unsettled.head):
+    if if_version == begun_at and settled and session.version == begun_at + 1 and unsettled.made(session.head):
         if_version = session.version  # what moved it on was this very difference, on its first way
     draft.update(core.draft(owner))
     draft["if_version"] = if_version

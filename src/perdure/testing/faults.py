@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
 from enum import Enum
 from typing import TypeVar
-from uuid import UUID
 
-from perdure.backends import Absorbed, BackendHealth, Claimed, HistoryPage, Purged, SchemaAdmin, SessionBackend
-from perdure.changes import Applied, SessionChange
+from perdure.backends import ForwardingBackend, SessionBackend
 from perdure.errors import BackendUnavailableError
-from perdure.models import Page, SessionFilter, SessionSummary, SessionTotals, StoredSession
 
 __all__ = ["Fault", "FaultyBackend", "Moment"]
 
@@ -42,7 +38,7 @@ class Fault:
     method: str | None = None
 
 
-class FaultyBackend:
+class FaultyBackend(ForwardingBackend):
     """A `SessionBackend` that passes every call on to another, and fails where the plan says so.
 
     `calls` lists the methods called so far; `open`, `aclose` and `health` neither count nor fail. With
@@ -52,98 +48,13 @@ class FaultyBackend:
     def __init__(
         self, inner: SessionBackend, faults: Sequence[Fault] = (), *, calls_until_dead: int | None = None
     ) -> None:
-        self.inner = inner
+        super().__init__(inner)
         self.faults = list(faults)
         self.calls: list[str] = []
         self.calls_until_dead = calls_until_dead
 
-    @property
-    def name(self) -> str:
-        """That of the backend behind it."""
-        return self.inner.name
-
-    @property
-    def schema(self) -> SchemaAdmin | None:
-        """That of the backend behind it."""
-        return self.inner.schema
-
-    async def open(self) -> None:
-        """Open the backend behind it."""
-        await self.inner.open()
-
-    async def aclose(self) -> None:
-        """Close the backend behind it."""
-        await self.inner.aclose()
-
-    async def health(self, *, now: datetime) -> BackendHealth:
-        """How the backend behind it is."""
-        return await self.inner.health(now=now)
-
-    async def create(self, session: StoredSession) -> None:
-        """Passed on, or failed."""
-        await self._pass("create", lambda: self.inner.create(session))
-
-    async def read(self, session_id: UUID, *, history: int | None = None) -> StoredSession | None:
-        """Passed on, or failed."""
-        return await self._pass("read", lambda: self.inner.read(session_id, history=history))
-
-    async def apply(self, session_id: UUID, change: SessionChange) -> Applied:
-        """Passed on, or failed."""
-        return await self._pass("apply", lambda: self.inner.apply(session_id, change))
-
-    async def queries(
-        self, session_id: UUID, *, after: int = 0, before: int | None = None, limit: int, owner: str | None = None
-    ) -> HistoryPage | None:
-        """Passed on, or failed."""
-        return await self._pass(
-            "queries", lambda: self.inner.queries(session_id, after=after, before=before, limit=limit, owner=owner)
-        )
-
-    async def find(self, wanted: SessionFilter, *, cursor: str | None = None, limit: int) -> Page[SessionSummary]:
-        """Passed on, or failed."""
-        return await self._pass("find", lambda: self.inner.find(wanted, cursor=cursor, limit=limit))
-
-    async def delete(self, session_id: UUID, *, forget_at: datetime, owner: str | None = None) -> bool:
-        """Passed on, or failed."""
-        return await self._pass("delete", lambda: self.inner.delete(session_id, forget_at=forget_at, owner=owner))
-
-    async def claim_expired(self, *, now: datetime, lease: timedelta, limit: int, max_bytes: int) -> Claimed:
-        """Passed on, or failed."""
-        return await self._pass(
-            "claim_expired",
-            lambda: self.inner.claim_expired(now=now, lease=lease, limit=limit, max_bytes=max_bytes),
-        )
-
-    async def absorb(
-        self, sessions: Sequence[StoredSession], *, tickets: Mapping[UUID, str] | None = None
-    ) -> list[Absorbed]:
-        """Passed on, or failed."""
-        return await self._pass("absorb", lambda: self.inner.absorb(sessions, tickets=tickets))
-
-    async def ticket(self, session_id: UUID, *, now: datetime) -> str:
-        """Passed on, or failed."""
-        return await self._pass("ticket", lambda: self.inner.ticket(session_id, now=now))
-
-    async def evict(self, session_id: UUID, *, version: int, head: str) -> bool:
-        """Passed on, or failed."""
-        return await self._pass("evict", lambda: self.inner.evict(session_id, version=version, head=head))
-
-    async def purge(self, *, archived_before: datetime, now: datetime, limit: int, dry_run: bool = False) -> Purged:
-        """Passed on, or failed."""
-        return await self._pass(
-            "purge",
-            lambda: self.inner.purge(archived_before=archived_before, now=now, limit=limit, dry_run=dry_run),
-        )
-
-    async def aggregate(self, wanted: SessionFilter) -> SessionTotals:
-        """Passed on, or failed."""
-        return await self._pass("aggregate", lambda: self.inner.aggregate(wanted))
-
-    async def start_sweep(self, *, now: datetime, interval: timedelta) -> bool:
-        """Passed on, or failed."""
-        return await self._pass("start_sweep", lambda: self.inner.start_sweep(now=now, interval=interval))
-
-    async def _pass(self, method: str, call: Callable[[], Awaitable[T]]) -> T:
+    async def pass_on(self, method: str, call: Callable[[], Awaitable[T]]) -> T:
+        """What the call gives, unless the plan says that it fails."""
         self.calls.append(method)
         moment = self._moment(method)
         if moment is Moment.BEFORE:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Collection
 from datetime import datetime
 from typing import Any, NamedTuple
+from uuid import UUID
 
+from pydantic_core import to_json
 from sqlalchemy import ClauseElement, Select, Subquery, Text, bindparam, case, cast, column, func, literal, select, text
 
 from perdure.backends.labels import wanted_labels
@@ -28,27 +31,34 @@ class HealthFacts(NamedTuple):
 
     last_swept_at: datetime | None
     due: int
+    due_since: datetime | None
     details: dict[str, Any]
 
 
 def health_of(connection: sqlite3.Connection, *, now: datetime) -> HealthFacts:
     """The facts of `BackendHealth`, at a cost that does not depend on how many sessions there are."""
     swept = connection.execute(SQL.select_sweep, {"name": SWEEP}).fetchone()
-    due = connection.execute(SQL.count_due, {"now": to_micros(now), "most": _DUE_COUNTED}).fetchone()[0]
+    due, since = connection.execute(SQL.count_due, {"now": to_micros(now), "most": _DUE_COUNTED}).fetchone()
     pages, page_bytes = (connection.execute(f"PRAGMA {name}").fetchone()[0] for name in ("page_count", "page_size"))
     details = {
         "sqlite_version": sqlite3.sqlite_version,
         "journal_mode": connection.execute("PRAGMA journal_mode").fetchone()[0],
         "size_bytes": pages * page_bytes,
     }
-    return HealthFacts(None if swept is None else from_micros(swept[0]), due, details)
+    return HealthFacts(
+        last_swept_at=None if swept is None else from_micros(swept[0]),
+        due=due,
+        due_since=None if since is None else from_micros(since),
+        details=details,
+    )
 
 
-def totals_in(connection: sqlite3.Connection, *, wanted: SessionFilter) -> SessionTotals:
+def totals_in(connection: sqlite3.Connection, *, wanted: SessionFilter, without: Collection[UUID]) -> SessionTotals:
     """See `SessionBackend.aggregate`; all numbers are of one instant."""
     labels = wanted_labels(wanted)
     matching = _matching(wanted, len(labels))
     parameters: dict[str, Any] = {f"label_{number}": label for number, label in enumerate(labels)}
+    parameters["without"] = to_json([known.hex.upper() for known in without]).decode()
     if wanted.created_after is not None:
         parameters["created_after"] = to_micros(wanted.created_after)
     if wanted.created_before is not None:
@@ -86,6 +96,8 @@ def _matching(wanted: SessionFilter, labels: int) -> Subquery:
         found = found.where(first.c.created_at >= bindparam("created_after"))
     if wanted.created_before is not None:
         found = found.where(first.c.created_at < bindparam("created_before"))
+    excluded = func.json_each(bindparam("without")).table_valued(column("value"), name="excluded")
+    found = found.where(func.hex(first.c.session_id).not_in(select(excluded.c.value)))
     for number in range(1, labels):
         other = session_labels.alias(f"other_{number}")
         found = found.join(

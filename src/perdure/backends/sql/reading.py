@@ -10,15 +10,16 @@ from uuid import UUID
 
 from perdure.backends.cursors import SortKey, write_cursor
 from perdure.backends.labels import wanted_labels
-from perdure.backends.protocol import HistoryPage
+from perdure.backends.protocol import Copy, HistoryPage, Tombstone
 from perdure.backends.sql.rows import COLUMNS, read_counters, read_row
 from perdure.backends.sql.statements import SQL, find_page
 from perdure.errors import CorruptDataError
 from perdure.logs import EventLog
 from perdure.models import Page, SessionFilter, SessionSummary, StoredSession
-from perdure.models.times import to_micros
+from perdure.models.times import from_micros, to_micros
 
 __all__ = [
+    "copies_in",
     "fetched",
     "find_in",
     "read_facts",
@@ -158,6 +159,18 @@ def find_in(
         if found:  # a row that cannot be read may have no sort key that a cursor can carry
             return Page(found, write_cursor((found[-1].created_at, found[-1].id)))
         below_at, below_id = rows[limit - 1][_LABELLED_AT], rows[limit - 1][0]
+
+
+def copies_in(connection: sqlite3.Connection, *, session_ids: Sequence[UUID]) -> dict[UUID, Copy | Tombstone]:
+    """See `SessionBackend.copies`."""
+    found: dict[UUID, Copy | Tombstone] = {}
+    with snapshot(connection):
+        for known in session_ids:
+            for version, head, archived_at in fetched(connection, SQL.select_copy, {"id": known.bytes}):
+                found[known] = Copy(version, head, archived_at is not None)
+            for (forget_at,) in fetched(connection, SQL.select_tombstone, {"session_id": known.bytes}):
+                found.setdefault(known, Tombstone(from_micros(forget_at)))
+    return found
 
 
 def readable(rows: Iterable[Sequence[Any]]) -> Iterator[StoredSession]:

@@ -13,21 +13,26 @@ from perdure.models import StoredSession
 from perdure.models.names import checked_type
 from perdure.models.times import EPOCH, from_micros, to_micros
 
-__all__ = ["COLUMNS", "COUNTERS", "FACTS", "facts_of", "read_counters", "read_row", "row_of"]
+__all__ = ["ARCHIVED_AT", "COLUMNS", "COUNTERS", "FACTS", "facts_of", "read_counters", "read_row", "row_of"]
 
 COLUMNS = [column for column in sessions.columns if column.name != "due_at"]
 """What is selected of a session, in the order that `read_row` takes."""
 
 
+ARCHIVED_AT = [column.name for column in COLUMNS].index("archived_at")
+"""Its place there."""
+
+
 def read_row(row: Sequence[Any]) -> StoredSession:
-    """The facts in a row of `COLUMNS`, without sections and queries.
+    """The facts in a row of `COLUMNS`, without sections and queries. The id is 16 bytes, or a
+    UUID; lists of names are JSON, or read from it already.
 
     Raises:
         ValueError, OverflowError: something in it is not what `row_of` can have written.
     """
     first, last = row[13], row[14]
     return StoredSession(
-        UUID(bytes=row[0]),
+        UUID(bytes=row[0] if isinstance(row[0], bytes) else row[0].bytes),
         row[1],
         str(checked_type(row[2])),
         _names(row[3]),
@@ -99,10 +104,10 @@ def read_counters(session_id: UUID, row: Sequence[Any]) -> StoredSession:
     )
 
 
-def _names(text: str) -> tuple[str, ...]:
-    names = from_json(text)
+def _names(stored: Any) -> tuple[str, ...]:
+    names = from_json(stored) if isinstance(stored, str) else stored
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-        raise ValueError(f"not a list of texts: {text[:80]}")
+        raise ValueError(f"not a list of texts: {str(stored)[:80]}")
     return tuple(names)
 
 

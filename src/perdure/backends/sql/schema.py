@@ -5,24 +5,17 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 from contextlib import closing, suppress
-from importlib import resources
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from perdure.backends.sql.connection import begin, rollback
 from perdure.backends.sql.meanings import NAME, mapped
+from perdure.backends.sql.migrating import migrate
+from perdure.backends.sql.revisions import HEAD, KNOWN
 from perdure.backends.sql.tables import VERSION_TABLE, metadata
 from perdure.errors import BackendUnavailableError, SchemaError
 
-if TYPE_CHECKING:
-    from sqlalchemy import Connection
-
-__all__ = ["HEAD", "SqliteSchema"]
-
-HEAD = "0001"
-"""The newest revision of `migrations/`, so that opening a file that is up to date needs no Alembic."""
-
-_KNOWN = ("0001",)
+__all__ = ["SqliteSchema"]
 
 PATIENCE_S = 30.0
 """How long to wait for other processes that are migrating the same file."""
@@ -98,7 +91,7 @@ class SqliteSchema:
         except sqlite3.Error as error:
             raise mapped(error) from error
         revision = None if row is None else str(row[0])
-        if revision is not None and revision not in _KNOWN:
+        if revision is not None and revision not in KNOWN:
             raise SchemaError(
                 NAME,
                 f"{self.path} is at revision {revision}, newer than this perdure knows ({HEAD}); upgrade perdure",
@@ -106,7 +99,7 @@ class SqliteSchema:
         return revision
 
     async def _migrate(self) -> None:
-        await self._with_engine(_upgrade)
+        await self._with_engine(migrate)
 
     async def _with_engine(self, work: Any) -> Any:
         """Run `work` in one transaction that holds the write lock, so that only one process migrates."""
@@ -150,13 +143,3 @@ class SqliteSchema:
             for suffix in ("", "-wal", "-shm"):
                 with suppress(FileNotFoundError):
                     self.path.with_name(self.path.name + suffix).unlink()
-
-
-def _upgrade(connection: Connection) -> None:
-    from alembic import command
-    from alembic.config import Config
-
-    config = Config()
-    config.set_main_option("script_location", str(resources.files("perdure.backends.sql") / "migrations"))
-    config.attributes["connection"] = connection
-    command.upgrade(config, "head")

@@ -3,15 +3,25 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
 from uuid import UUID
 
 from perdure.backends.cursors import read_cursor
-from perdure.backends.protocol import Absorbed, BackendHealth, Claimed, HistoryPage, Purged
-from perdure.backends.sql import reading, writing
+from perdure.backends.protocol import (
+    Absorbed,
+    Archived,
+    BackendHealth,
+    Claimed,
+    Copy,
+    Deliver,
+    HistoryPage,
+    Purged,
+    Tombstone,
+)
+from perdure.backends.sql import archiving, reading, writing
 from perdure.backends.sql.connection import DatabaseThread, Writer
 from perdure.backends.sql.counting import health_of, totals_in
 from perdure.backends.sql.meanings import NAME
@@ -34,6 +44,7 @@ class SqliteBackend:
     """
 
     name = NAME
+    cache = None
 
     def __init__(
         self, path: Path, *, busy_timeout: timedelta = timedelta(seconds=10), make_folder: bool = False
@@ -93,9 +104,17 @@ class SqliteBackend:
         except BackendError as error:
             return BackendHealth(self.name, ok=False, latency_ms=_since(began), error=str(error))
         details = {"path": str(self.path), **facts.details}
-        return BackendHealth(self.name, True, _since(began), facts.last_swept_at, facts.due, details)
+        return BackendHealth(
+            self.name,
+            ok=True,
+            latency_ms=_since(began),
+            last_swept_at=facts.last_swept_at,
+            due=facts.due,
+            due_since=facts.due_since,
+            details=details,
+        )
 
-    async def create(self, session: StoredSession) -> None:
+    async def create(self, session: StoredSession, *, fresh: bool = False) -> None:
         """See `SessionBackend.create`."""
         await self._writes.run(partial(writing.create_in, session=session))
 
@@ -145,6 +164,18 @@ class SqliteBackend:
             partial(writing.claim_from, now=now, lease=lease, limit=limit, max_bytes=max_bytes)
         )
 
+    async def archive(self, sessions: Sequence[StoredSession], *, at: datetime, deliver: Deliver) -> list[Archived]:
+        """See `SessionBackend.archive`."""
+        report = await self._writes.run(partial(archiving.archive_in, sessions=sessions, at=at))
+        if report.archived:
+            await deliver(report.archived)
+            await self._writes.run(partial(archiving.settle_in, sessions=report.archived))
+        return report.outcomes
+
+    async def copies(self, session_ids: Sequence[UUID]) -> dict[UUID, Copy | Tombstone]:
+        """See `SessionBackend.copies`."""
+        return await self._reads.run(partial(reading.copies_in, session_ids=session_ids))
+
     async def absorb(
         self, sessions: Sequence[StoredSession], *, tickets: Mapping[UUID, str] | None = None
     ) -> list[Absorbed]:
@@ -159,14 +190,24 @@ class SqliteBackend:
         """See `SessionBackend.evict`."""
         return await self._writes.run(partial(writing.evict_from, session_id=session_id, version=version, head=head))
 
-    async def purge(self, *, archived_before: datetime, now: datetime, limit: int, dry_run: bool = False) -> Purged:
+    async def purge(
+        self,
+        *,
+        archived_before: datetime,
+        now: datetime,
+        limit: int,
+        among: Sequence[UUID] | None = None,
+        dry_run: bool = False,
+    ) -> Purged:
         """See `SessionBackend.purge`."""
-        purge = partial(writing.purge_from, archived_before=archived_before, now=now, limit=limit, dry_run=dry_run)
+        purge = partial(
+            writing.purge_from, archived_before=archived_before, now=now, limit=limit, among=among, dry_run=dry_run
+        )
         return await (self._reads if dry_run else self._writes).run(purge)
 
-    async def aggregate(self, wanted: SessionFilter) -> SessionTotals:
+    async def aggregate(self, wanted: SessionFilter, *, without: Collection[UUID] = ()) -> SessionTotals:
         """See `SessionBackend.aggregate`."""
-        return await self._reads.run(partial(totals_in, wanted=wanted))
+        return await self._reads.run(partial(totals_in, wanted=wanted, without=without))
 
     async def start_sweep(self, *, now: datetime, interval: timedelta) -> bool:
         """See `SessionBackend.start_sweep`."""

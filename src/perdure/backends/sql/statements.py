@@ -16,6 +16,7 @@ from sqlalchemy import (
     func,
     insert,
     literal,
+    null,
     select,
     tuple_,
     union_all,
@@ -108,12 +109,20 @@ class _Statements:
 
         self.select_due = text_of(
             select(s.id, (s.state_bytes + s.history_bytes).label("size"))
-            .where(s.archived_at.is_(None), s.due_at <= bindparam("now"))
+            .where(s.due_at <= bindparam("now"))
             .order_by(s.due_at, s.id)
             .limit(bindparam("limit"))
         )
-        due = select(literal(1)).where(s.archived_at.is_(None), s.due_at <= bindparam("now")).limit(bindparam("most"))
-        self.count_due = text_of(select(func.count()).select_from(due.subquery()))
+        due = (
+            select(s.due_at).where(s.due_at <= bindparam("now")).order_by(s.due_at).limit(bindparam("most")).subquery()
+        )
+        self.count_due = text_of(select(func.count(), func.min(due.c.due_at)))
+        this = (_is(s.id), _is(s.version), _is(s.head))
+        self.archive_session = text_of(
+            update(sessions).where(*this, s.archived_at.is_(None)).values(archived_at=bindparam("at"))
+        )
+        self.select_copy = text_of(select(s.version, s.head, s.archived_at).where(_is(s.id)))
+        self.settle_due = text_of(update(sessions).where(*this, s.archived_at.is_not(None)).values(due_at=null()))
         self.select_archived = text_of(
             select(*COLUMNS)
             .where(s.archived_at.is_not(None), s.archived_at < bindparam("before"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
+from typing import Any
 from uuid import UUID, uuid5
 
 from uuid_utils.compat import uuid7
@@ -12,7 +13,7 @@ from uuid_utils.compat import uuid7
 from perdure.backends.labels import labels_of
 from perdure.backends.protocol import Absorbed, Claimed, Purged
 from perdure.backends.sql.reading import fetched, read_facts, read_for_change, read_session, readable
-from perdure.backends.sql.rows import facts_of, row_of
+from perdure.backends.sql.rows import ARCHIVED_AT, facts_of, row_of
 from perdure.backends.sql.statements import SQL
 from perdure.changes import Applied, SessionChange, advance, check, entry_bytes, recall
 from perdure.errors import CorruptDataError, PerdureError, SessionExistsError, SessionNotFoundError
@@ -21,13 +22,17 @@ from perdure.models import StoredSession
 from perdure.models.times import from_micros, to_micros
 
 __all__ = [
+    "SWEEP",
     "absorb_into",
     "apply_to",
     "claim_from",
     "create_in",
     "delete_from",
     "evict_from",
+    "is_buried",
+    "label_rows",
     "purge_from",
+    "relabel",
     "start_sweep_in",
     "ticket_of",
 ]
@@ -38,7 +43,7 @@ NIL = UUID(int=0)
 
 def create_in(connection: sqlite3.Connection, session: StoredSession) -> None:
     """See `SessionBackend.create`."""
-    if _exists(connection, session.id) or _is_buried(connection, session.id):
+    if _exists(connection, session.id) or is_buried(connection, session.id):
         raise SessionExistsError(session.id)
     _insert(connection, session)
 
@@ -55,7 +60,7 @@ def apply_to(connection: sqlite3.Connection, session_id: UUID, change: SessionCh
     check(session, change, freed_bytes=freed)
 
     first = session.total_queries + 1
-    labels = _label_rows(session) if moves else None
+    labels = label_rows(session) if moves else None
     expired_at, archived_at = session.expires_at, session.archived_at
     applied = advance(session, change, freed_bytes=freed)
     key = session_id.bytes
@@ -64,9 +69,9 @@ def apply_to(connection: sqlite3.Connection, session_id: UUID, change: SessionCh
     else:
         row = row_of(session)
         connection.execute(SQL.update_all, row)
-        if session.expires_at != expired_at or (archived_at is not None and session.archived_at is None):
+        if session.archived_at is None and (expired_at, archived_at) != (session.expires_at, None):
             connection.execute(SQL.update_due, {"id": key, "due_at": row["expires_at"]})  # else a lease stays one
-        _relabel(connection, labels, _label_rows(session))
+        relabel(connection, labels, label_rows(session))
     _write_entries(connection, key, change)
     for position, query in enumerate(change.queries, first):
         connection.execute(SQL.insert_query, (key, position, query.body))
@@ -165,7 +170,7 @@ def absorb_into(
 def _absorb_one(
     connection: sqlite3.Connection, session: StoredSession, tickets: Mapping[UUID, str] | None
 ) -> AbsorbOutcome:
-    if _is_buried(connection, session.id):
+    if is_buried(connection, session.id):
         return AbsorbOutcome.DELETED
     kept = read_session(connection, session.id, history=None)
     if tickets is not None:
@@ -211,10 +216,14 @@ def purge_from(
     archived_before: datetime,
     now: datetime,
     limit: int,
+    among: Sequence[UUID] | None,
     dry_run: bool,
 ) -> Purged:
     """See `SessionBackend.purge`."""
-    rows = fetched(connection, SQL.select_archived, {"before": to_micros(archived_before), "limit": limit + 1})
+    if among is None:
+        rows = fetched(connection, SQL.select_archived, {"before": to_micros(archived_before), "limit": limit + 1})
+    else:
+        rows = _archived_among(connection, among, archived_before)[: limit + 1]
     chosen = [session.id for session in readable(rows[:limit])]
     if not dry_run:
         for session_id in chosen:
@@ -222,6 +231,13 @@ def purge_from(
         connection.execute(SQL.forget_tombstones, {"now": to_micros(now)})
         connection.execute(SQL.forget_tickets, {"abandoned": to_micros(now - timedelta(hours=1))})
     return Purged(chosen, more=len(rows) > limit)
+
+
+def _archived_among(connection: sqlite3.Connection, ids: Sequence[UUID], before: datetime) -> list[Any]:
+    """Rows of those of the sessions that were archived before that instant, the longest archived first."""
+    found = [row for known in ids for row in fetched(connection, SQL.select_session, {"id": known.bytes})]
+    old = [row for row in found if row[ARCHIVED_AT] is not None and row[ARCHIVED_AT] < to_micros(before)]
+    return sorted(old, key=lambda row: (row[ARCHIVED_AT], row[0]))
 
 
 def start_sweep_in(connection: sqlite3.Connection, *, now: datetime, interval: timedelta) -> bool:
@@ -237,7 +253,7 @@ def start_sweep_in(connection: sqlite3.Connection, *, now: datetime, interval: t
 
 def _insert(connection: sqlite3.Connection, session: StoredSession) -> None:
     row = row_of(session)
-    row["due_at"] = row["expires_at"]
+    row["due_at"] = row["expires_at"] if session.archived_at is None else None
     key = row["id"]
     connection.execute(SQL.insert_session, row)
     connection.executemany(
@@ -252,7 +268,7 @@ def _insert(connection: sqlite3.Connection, session: StoredSession) -> None:
         SQL.insert_query,
         [(key, position, body) for position, body in enumerate(session.queries, session.first_position)],
     )
-    _relabel(connection, set(), _label_rows(session))
+    relabel(connection, set(), label_rows(session))
     connection.execute(SQL.delete_ticket, {"session_id": key})
 
 
@@ -267,20 +283,22 @@ def _remove(connection: sqlite3.Connection, session_id: UUID) -> None:
     else:
         if session is None:
             return
-        _relabel(connection, _label_rows(session), set())
+        relabel(connection, label_rows(session), set())
     connection.execute(SQL.delete_session, {"id": session_id.bytes})
 
 
 LabelRow = tuple[str, int, int, bytes]
 
 
-def _label_rows(session: StoredSession) -> set[LabelRow]:
+def label_rows(session: StoredSession) -> set[LabelRow]:
+    """The rows of `session_labels` that the session has."""
     archived, at, key = int(session.archived_at is not None), to_micros(session.created_at), session.id.bytes
     labels = labels_of(session.user_id, session.type, session.assets, session.tags)
     return {(label, archived, at, key) for label in labels}
 
 
-def _relabel(connection: sqlite3.Connection, before: set[LabelRow], after: set[LabelRow]) -> None:
+def relabel(connection: sqlite3.Connection, before: set[LabelRow], after: set[LabelRow]) -> None:
+    """Bring the rows of `session_labels` from what they were to what they are to be."""
     names = ("label", "archived", "created_at", "session_id")
     if gone := before - after:
         connection.executemany(SQL.delete_label, [dict(zip(names, row, strict=True)) for row in sorted(gone)])
@@ -292,5 +310,6 @@ def _exists(connection: sqlite3.Connection, session_id: UUID) -> bool:
     return connection.execute("SELECT 1 FROM sessions WHERE id = :id", {"id": session_id.bytes}).fetchone() is not None
 
 
-def _is_buried(connection: sqlite3.Connection, session_id: UUID) -> bool:
+def is_buried(connection: sqlite3.Connection, session_id: UUID) -> bool:
+    """Whether a deleted session left its tombstone."""
     return connection.execute(SQL.select_tombstone, {"session_id": session_id.bytes}).fetchone() is not None

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from typing import Annotated
 
 import typer
 
@@ -13,6 +15,7 @@ from perdure.cli.command import Run, command
 from perdure.cli.demo.analysis import Series, load_closes
 from perdure.cli.demo.comparison import Comparison
 from perdure.cli.demo.report import Expired, Found, Report, as_dict
+from perdure.cli.servers import redis_and_postgres
 from perdure.errors import SessionInactiveError, SessionNotFoundError
 
 __all__ = ["register_demo"]
@@ -31,13 +34,30 @@ def register_demo(app: typer.Typer) -> None:
     command(app, "demo")(demo)
 
 
-async def demo(run: Run) -> None:
+async def demo(
+    run: Run,
+    servers: Annotated[
+        bool,
+        typer.Option("--servers", help="On a Redis and a Postgres started for it; needs the extra `dev`."),
+    ] = False,
+) -> None:
     """Compare five companies in a session that outlives this run; run it again, and it goes on where it was.
 
     Real monthly closes of 2000 to 2010; every number is a tracked query, kept in your own file (or --url).
     """
+    if not servers:
+        await _story(run)
+        return
+    if run.url or run.archive:
+        raise typer.BadParameter("`--servers` starts the servers that it uses", param_hint="--url")
+    run.say("starting a Redis and a Postgres …")
+    with redis_and_postgres() as pair:
+        await _story(replace(run, url=pair.url, archive=pair.archive), temporary=True)
+
+
+async def _story(run: Run, *, temporary: bool = False) -> None:
     closes = load_closes()
-    report = Report(run, closes)
+    report = Report(run, closes, temporary=temporary)
     async with run.open_store() as store:
         short = await _short_lived(store, closes)
         found = await _left_by_an_earlier_run(store)

@@ -15,7 +15,7 @@ from perdure.cli.command import Run
 from perdure.cli.demo.analysis import Drawdown, Series, bar, sparkline
 from perdure.cli.demo.comparison import PERIODS, kept_answer
 from perdure.cli.errors import one_line
-from perdure.cli.output import console, duration, relative, table
+from perdure.cli.output import console, duration, relative, shown_url, table
 
 __all__ = ["Expired", "Found", "Report", "as_dict"]
 
@@ -44,11 +44,12 @@ class Expired:
 
 
 class Report:
-    """Tells the story while it happens; silent where JSON is wanted."""
+    """Tells the story while it happens; silent where JSON is wanted. A temporary store does not outlive it."""
 
-    def __init__(self, run: Run, closes: Mapping[str, Series]) -> None:
+    def __init__(self, run: Run, closes: Mapping[str, Series], *, temporary: bool = False) -> None:
         self._run = run
         self._closes = closes
+        self._temporary = temporary
         self._out = console()
         self._out.width = min(self._out.width, WIDTH)
         self._out.quiet = run.json
@@ -58,6 +59,8 @@ class Report:
         months = [month for series in self._closes.values() for month in series.months]
         self._heading("perdure demo", f"five companies, monthly closes {min(months)} to {max(months)}")
         self._say(f"The store is {self._run.place}")
+        if self._run.archive is not None:
+            self._say(f"Expired sessions go to {shown_url(self._run.archive)}")
         if found is None:
             self._say(f"A new session of the user {session.user_id!r}, for {duration(session.time_remaining)}:")
             self._say(f"  {session.id}")
@@ -130,13 +133,20 @@ class Report:
 
     def closing(self, session: Session) -> None:
         """What to try next."""
-        self._heading("What next?", "everything is kept")
-        next_steps = {
-            "perdure demo": "finds this session, and goes on with it",
-            f"perdure sessions list --user {session.user_id}": "the sessions there are",
-            f"perdure sessions show {session.id}": "",
-            "perdure doctor": "how the store is",
-        }
+        if self._temporary:
+            self._heading("What next?", "these servers end here, with all that they hold")
+            next_steps = {
+                "perdure dev-servers": "keeps two running, and says how to use them",
+                "perdure demo": "run twice there, it goes on with its session",
+            }
+        else:
+            self._heading("What next?", "everything is kept")
+            next_steps = {
+                "perdure demo": "finds this session, and goes on with it",
+                f"perdure sessions list --user {session.user_id}": "the sessions there are",
+                f"perdure sessions show {session.id}": "",
+                "perdure doctor": "how the store is",
+            }
         for line, meaning in next_steps.items():
             self._out.print(Text.assemble("  ", (f"{line:<36}", "bold"), (meaning, "dim")), soft_wrap=True)
         self._out.print()

@@ -11,9 +11,11 @@ from perdure.backends import SessionBackend
 from perdure.testing.conformance.absorbing import AbsorbingPromises
 from perdure.testing.conformance.aggregating import AggregatingPromises
 from perdure.testing.conformance.applying import ApplyingPromises
+from perdure.testing.conformance.archiving import ArchivingPromises
 from perdure.testing.conformance.claiming import ClaimingPromises
 from perdure.testing.conformance.concurrency import ConcurrencyPromises
 from perdure.testing.conformance.conditions import ConditionPromises
+from perdure.testing.conformance.copying import CachingPromises, CopyingPromises
 from perdure.testing.conformance.deleting import DeletingPromises
 from perdure.testing.conformance.filling import FillingPromises
 from perdure.testing.conformance.history import HistoryPromises
@@ -43,6 +45,9 @@ class BackendConformance(
     ListingPromises,
     DeletingPromises,
     ClaimingPromises,
+    ArchivingPromises,
+    CopyingPromises,
+    CachingPromises,
     AbsorbingPromises,
     MergingPromises,
     FillingPromises,

@@ -6,13 +6,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 from typing import Any
+from uuid import uuid4
 
 import pytest
 
 from perdure.backends import SessionBackend
 from perdure.models import SessionFilter, SessionTotals
 from perdure.testing.builders import START, ChangeMaker, stored_query, stored_session
-from perdure.testing.conformance.steps import EXPIRY, MINUTE, created, numbered, numbered_session
+from perdure.testing.conformance.steps import EXPIRY, MINUTE, created, listed, numbered, numbered_session
 
 __all__ = ["AggregatingPromises"]
 
@@ -105,6 +106,17 @@ class AggregatingPromises:
         assert (totals.sessions, totals.total_queries, totals.cache_hits, totals.longest_session) == numbers
         assert sum(totals.query_types.values()) == totals.total_queries
         assert sum(totals.session_types.values()) == totals.sessions
+
+    async def test_those_left_out_do_not_count(self, backend: SessionBackend) -> None:
+        await three_sessions(backend)
+        ids = await listed(backend)
+        whole = await backend.aggregate(SessionFilter())
+        rest = await backend.aggregate(SessionFilter(), without=[ids[0], uuid4()])
+        only = await backend.aggregate(SessionFilter(), without=ids[1:])
+        assert (rest.sessions, only.sessions) == (2, 1)
+        for name in ("total_queries", "cache_hits", "errors", "timed_queries", "execution_time_ms"):
+            assert getattr(rest, name) + getattr(only, name) == getattr(whole, name)
+        assert await backend.aggregate(SessionFilter(), without=ids) == SessionTotals()
 
     async def test_totals_follow_changes(self, backend: SessionBackend) -> None:
         session = await created(backend, tags=("old",), queries=numbered(1))

@@ -15,6 +15,8 @@ from perdure.testing.conformance.steps import (
     HOUR,
     MICROSECOND,
     MINUTE,
+    archived,
+    archived_session,
     claimed_ids,
     created,
     listed,
@@ -104,10 +106,20 @@ class ClaimingPromises:
         assert (len(first), len(second), len(rest)) == (1, 1, 2)
         assert {*first, *second, *rest} == {session.id for session in sessions}
 
-    async def test_archived_sessions_are_never_claimed(self, backend: SessionBackend) -> None:
+    async def test_a_session_that_came_archived_is_not_claimed(self, backend: SessionBackend) -> None:
         await created(backend, archived_at=EXPIRY)
+        await backend.absorb([archived_session(EXPIRY)])
+        assert await claimed_ids(backend, EXPIRY + HOUR) == []
+
+    async def test_a_session_that_was_archived_by_a_change_is_claimed_until_that_is_delivered(
+        self, backend: SessionBackend
+    ) -> None:
         session = await created(backend)
-        await backend.apply(session.id, ChangeMaker().change(at=EXPIRY, archive=True))
+        await backend.apply(session.id, ChangeMaker().change(at=START, archive=True))
+        assert await claimed_ids(backend, EXPIRY - MICROSECOND) == []
+        claimed = await backend.claim_expired(now=EXPIRY, lease=MINUTE, limit=10, max_bytes=ANY_SIZE)
+        assert [(each.id, each.archived_at) for each in claimed] == [(session.id, START)]
+        await archived(backend, claimed.sessions, at=EXPIRY)
         assert await claimed_ids(backend, EXPIRY + HOUR) == []
 
     async def test_an_extension_makes_a_session_due_later(self, backend: SessionBackend) -> None:

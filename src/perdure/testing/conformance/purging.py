@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import pytest
 
@@ -19,6 +19,7 @@ from perdure.testing.conformance.steps import (
     HOUR,
     MICROSECOND,
     MINUTE,
+    archived,
     created,
     listed,
     numbered,
@@ -55,6 +56,24 @@ class PurgingPromises:
         assert await listed(other, tags=["x"]) == []
         assert (await other.aggregate(SessionFilter())).sessions == 0
 
+    async def test_none_but_those_named_are_removed(self, backend: SessionBackend) -> None:
+        ids = await archived_since(backend, 3, 1, 2, 4)
+        young, active = await created(backend, archived_at=FOREVER), await created(backend)
+        among = [ids[0], ids[1], ids[3], young.id, active.id, uuid4()]
+
+        async def purged_among(*, limit: int, dry_run: bool = False) -> Purged:
+            return await backend.purge(archived_before=FOREVER, now=FOREVER, limit=limit, among=among, dry_run=dry_run)
+
+        assert await purged_among(limit=2, dry_run=True) == Purged([ids[1], ids[0]], more=True)
+        assert await purged_among(limit=2) == Purged([ids[1], ids[0]], more=True)
+        assert await purged_among(limit=2) == Purged([ids[3]])
+        assert set(await listed(backend)) == {ids[2], young.id, active.id}
+
+    async def test_where_none_are_named_none_are_removed(self, backend: SessionBackend) -> None:
+        ids = await archived_since(backend, 1)
+        assert await backend.purge(archived_before=FOREVER, now=FOREVER, limit=9, among=[]) == Purged([])
+        assert await listed(backend) == ids
+
     async def test_the_instant_itself_is_not_before_it(self, backend: SessionBackend) -> None:
         session = await created(backend, archived_at=EXPIRY)
         assert await purged(backend, EXPIRY) == Purged([])
@@ -71,6 +90,7 @@ class PurgingPromises:
     async def test_what_a_change_archived_is_removed(self, backend: SessionBackend) -> None:
         session = await created(backend)
         await backend.apply(session.id, ChangeMaker().change(at=EXPIRY, archive=True))
+        await archived(backend, [await whole(backend, session.id)], at=EXPIRY + HOUR)
         assert await purged(backend, EXPIRY) == Purged([])
         assert await purged(backend, EXPIRY + MICROSECOND) == Purged([session.id])
 

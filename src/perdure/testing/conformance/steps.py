@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime, timedelta
 from typing import Any, TypeAlias
 from uuid import UUID
 
-from perdure.backends import SessionBackend
+from perdure.backends import ArchiveOutcome, SessionBackend
 from perdure.models import SessionFilter, StoredQuery, StoredSession
 from perdure.testing.builders import START, stored_query, stored_session
 
@@ -19,6 +19,7 @@ __all__ = [
     "MICROSECOND",
     "MINUTE",
     "OpenBackend",
+    "archived",
     "archived_session",
     "claimed_ids",
     "created",
@@ -78,6 +79,22 @@ async def claimed_ids(
     claimed = await backend.claim_expired(now=now, lease=lease, limit=limit, max_bytes=max_bytes)
     assert claimed.unreadable == {}
     return [session.id for session in claimed]
+
+
+async def archived(
+    backend: SessionBackend, sessions: Sequence[StoredSession], *, at: datetime = EXPIRY
+) -> list[StoredSession]:
+    """Archive the sessions, all of which must be as they were claimed; gives what was delivered."""
+    delivered: list[StoredSession] = []
+
+    async def deliver(those: Sequence[StoredSession]) -> None:
+        delivered.extend(those)
+
+    report = await backend.archive(sessions, at=at, deliver=deliver)
+    assert [(done.session_id, done.outcome, done.error) for done in report] == [
+        (session.id, ArchiveOutcome.ARCHIVED, None) for session in sessions
+    ]
+    return delivered
 
 
 def numbered(count: int, *, first: int = 1) -> tuple[StoredQuery, ...]:

@@ -1,0 +1,1 @@
+"""Sessions in Redis, Valkey, or a cluster of either."""
