@@ -14,8 +14,8 @@ from perdure.cli.doctor import register_doctor
 from perdure.cli.errors import OneLineGroup
 from perdure.cli.maintain import register_maintain
 from perdure.cli.output import print_json
-from perdure.cli.serve import serve
 from perdure.cli.plugins import register_plugins
+from perdure.cli.serve import serve
 from perdure.cli.servers import register_servers
 from perdure.cli.sessions import sessions
 from perdure.cli.transfer import register_transfer

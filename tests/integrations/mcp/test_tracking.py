@@ -433,7 +433,8 @@ async def test_each_round_of_a_call_that_asks_for_input_is_a_run() -> None:
 
         answers = ctx.input_responses or {}
         if "name" in answers:
-            return f"Hello, {answers['name'].content['name']}!"  # type: ignore[union-attr]
+            given: Any = answers["name"]
+            return f"Hello, {given.content['name']}!"
         schema = {"type": "object", "properties": {"name": {"type": "string"}}, "required": ["name"]}
         params = {"message": "Your name?", "requestedSchema": schema}
         asked = {"name": {"method": "elicitation/create", "params": params}}

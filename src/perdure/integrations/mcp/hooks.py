@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -10,13 +9,14 @@ import pluggy
 
 from perdure.errors import PluginError
 from perdure.integrations.mcp import hookspecs
+from perdure.logs import EventLog
 
 if TYPE_CHECKING:
     from perdure.integrations.mcp.providers.protocol import QuoteProvider
 
 __all__ = ["McpHooks"]
 
-log = logging.getLogger("perdure.mcp")
+log = EventLog("perdure.mcp")
 
 ENTRY_POINTS = "perdure.mcp"
 
@@ -61,7 +61,7 @@ class McpHooks:
             try:
                 summary = implementation.function(*(facts[name] for name in implementation.argnames))
             except Exception as error:  # noqa: BLE001 (describing a result must not lose it)
-                log.error("mcp.summary_failed", extra={"plugin": implementation.plugin_name, "error": _name(error)})
+                log.error("mcp.summary_failed", plugin=implementation.plugin_name, error=_name(error))
                 continue
             if isinstance(summary, str):
                 return summary

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
@@ -21,10 +20,11 @@ from perdure.integrations.mcp.providers.closes import packaged
 from perdure.integrations.mcp.providers.protocol import Kind, Quote, QuoteError, QuoteProvider, QuoteRequest
 from perdure.integrations.mcp.recording import TrackedCall, current_call, mark_cache_hit
 from perdure.integrations.mcp.schemas import answer_schema
+from perdure.logs import EventLog
 
 __all__ = ["QuoteAnswer", "install_quotes"]
 
-log = logging.getLogger("perdure.mcp")
+log = EventLog("perdure.mcp")
 
 DEEPEST = 250
 LOOKS_UP = ToolAnnotations.model_validate(
@@ -133,7 +133,7 @@ class QuoteDesk:
                 return None
             return Quote.model_validate(kept["quote"])
         except (PerdureError, ValidationError, KeyError, TypeError, ValueError) as error:
-            log.warning("mcp.answer_not_reused", extra={"error": type(error).__name__})
+            log.warning("mcp.answer_not_reused", error=type(error).__name__)
             return None
 
     def _is_fresh(self, looked_up_at: datetime) -> bool:
@@ -145,7 +145,7 @@ class QuoteDesk:
         try:
             await call.bound.sessions.store_intermediate_result(call.bound.session_id, key, value)
         except PerdureError as error:  # the answer is there all the same
-            log.warning("mcp.answer_not_kept", extra={"error": type(error).__name__})
+            log.warning("mcp.answer_not_kept", error=type(error).__name__)
 
 
 def _first(providers: Iterable[QuoteProvider], kind: Kind | str) -> QuoteProvider:

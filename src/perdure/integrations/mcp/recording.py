@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -12,11 +11,12 @@ from perdure.errors import PerdureError
 from perdure.integrations.mcp.binding import Bound, BoundBy
 from perdure.integrations.mcp.errors import explain
 from perdure.integrations.mcp.names import ToolNames
+from perdure.logs import EventLog
 from perdure.store import Tracking
 
 __all__ = ["SUMMARY_LENGTH", "Outcome", "Recorder", "TrackedCall", "current_call", "cut", "mark_cache_hit"]
 
-log = logging.getLogger("perdure.mcp")
+log = EventLog("perdure.mcp")
 
 T = TypeVar("T")
 
@@ -108,7 +108,7 @@ class Recorder:
     def unbound(self, tool: str, error: Exception) -> dict[str, Any]:
         """What to tell of a call whose conversation has sessions that could not be asked for; it is counted."""
         self.failed += 1
-        log.warning("mcp.call_not_bound", extra={"tool": tool, "error": type(error).__name__})
+        log.warning("mcp.call_not_bound", tool=tool, error=type(error).__name__)
         reason = _reason(error, self.names)
         return {"bound_by": str(BoundBy.CONVERSATION), "warning": f"The call was not recorded: {reason}"}
 
@@ -117,7 +117,7 @@ def _described(describe: Callable[[T], Outcome], result: T) -> Outcome:
     try:
         return describe(result)
     except Exception as error:  # noqa: BLE001 (describing a result must not lose it)
-        log.error("mcp.result_not_described", extra={"error": type(error).__name__})
+        log.error("mcp.result_not_described", error=type(error).__name__)
         return Outcome()
 
 
