@@ -95,7 +95,7 @@ def mcp_versions(session: nox.Session, packages: list[str]) -> None:
 
     The official client runs in environments of its own, 1.x and 2.x.
     """
-    install(session, "test")
+    install(session, "test", extra="dev")
     session.install(*packages)
     clients = {}
     if any("fastmcp" in package for package in packages):
@@ -128,7 +128,7 @@ NODE_PACKAGES = (
 @nox.session
 def mcp(session: nox.Session) -> None:
     """Try `perdure serve mcp` with the Inspector, the TypeScript client and the conformance suite; needs npm."""
-    install(session, "test", "mcp")
+    install(session, "test", "mcp", extra="dev")
     folder = Path(session.create_tmp()).resolve()
     # The scripts are that of node, which fetches its binary, and that of the Inspector, which fetches its web page.
     session.run("npm", "install", "--prefix", str(folder), "--no-audit", "--no-fund", *NODE_PACKAGES, external=True)
