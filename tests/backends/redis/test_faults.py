@@ -125,6 +125,24 @@ async def test_a_change_that_breaks_the_connection_breaks_it_for_no_other(settin
         await backend.aclose()
 
 
+async def test_a_session_that_breaks_the_connection_is_absorbed_by_nobody_and_all_others_are() -> None:
+    with ValkeyServer(durability="none") as server:
+        backend = RedisBackend(f"{server.url}?writers=1&timeout=1.5")
+        await backend.open()
+        sessions = [stored_session(queries=numbered(2)) for _ in range(20)]
+        sessions[7] = stored_session(queries=(stored_query(result_summary="x" * 3_000_000),))
+        with server.client() as client:
+            client.config_set("client-query-buffer-limit", 1024 * 1024)
+
+        report = await backend.absorb(sessions)
+
+        outcomes = [done.outcome for done in report]
+        assert outcomes == [AbsorbOutcome.STORED] * 7 + [AbsorbOutcome.FAILED] + [AbsorbOutcome.STORED] * 12
+        assert await backend.read(sessions[7].id) is None
+        assert await whole(backend, sessions[8].id) == sessions[8]
+        await backend.aclose()
+
+
 async def test_a_cancelled_caller_hurts_nobody_and_its_change_is_applied_once_or_never(backend: RedisBackend) -> None:
     session = await created(backend)
     for cancelled in range(0, 30, 7):

@@ -207,14 +207,21 @@ async def test_sessions_are_archived_once_and_delivered_once(behind_proxy: Behin
     assert (await backend.health(now=FOREVER)).due == 0
 
 
-async def test_retention_names_all_that_it_removed(behind_proxy: Behind) -> None:
+async def test_retention_names_all_that_it_removed(behind_proxy: Behind, monkeypatch: pytest.MonkeyPatch) -> None:
     proxy, backend = behind_proxy
     sessions = [await kept(backend, archived_at=EXPIRY + number * MINUTE) for number in range(3)]
     ids = [session.id for session in sessions]
-    proxy.lose_answers = 2
+    look = backend._moving._old
 
+    async def look_and_lose(before: int, limit: int) -> list[bytes]:
+        found = await look(before, limit)
+        proxy.lose_answers = 1  # that of what removes them
+        return found
+
+    monkeypatch.setattr(backend._moving, "_old", look_and_lose)
     purged = await backend.purge(archived_before=FOREVER, now=FOREVER, limit=10)
 
+    assert proxy.lose_answers == 0
     assert purged.session_ids == ids
     assert [await backend.read(known) for known in ids] == [None, None, None]
 

@@ -160,8 +160,10 @@ class Wire:
     async def send_all(self, calls: Sequence[Call]) -> list[Any]:
         """The replies to calls, in one round trip to each server; a refusal is given in its place, as `mapped`.
 
+        So is what kept one from being answered, unless it kept all.
+
         Raises:
-            BackendError: the server of some cannot be reached.
+            BackendError: none was answered in time.
         """
         self.require_open()
         deadline = asyncio.get_running_loop().time() + self._timeout_s
@@ -169,9 +171,13 @@ class Wire:
         try:
             lost = await self._attempt(calls, deadline)
             await self._persist(calls, deadline, _refusal(calls) if lost is None else lost)
+        except BackendError as error:
+            if all(call.reply is NONE_YET for call in calls):
+                raise
+            return [error if call.reply is NONE_YET else _given(call.reply) for call in calls]
         finally:
             self._landed()
-        return [mapped(call.reply) if isinstance(call.reply, Exception) else call.reply for call in calls]
+        return [_given(call.reply) for call in calls]
 
     async def everywhere(self, words: Sequence[Sequence[Word]]) -> list[list[Any]]:
         """The replies of each server to plain commands that are safe to repeat; a refusal is given in its place.
@@ -268,6 +274,10 @@ class Wire:
     async def _look_again(self) -> None:
         with suppress(BackendError, ConfigurationError):  # the next attempt says as much
             await self.servers.look_again()
+
+
+def _given(reply: Any) -> Any:
+    return mapped(reply) if isinstance(reply, Exception) else reply
 
 
 async def _gathered(flights: Sequence[Awaitable[LostError | None]]) -> Sequence[LostError | None]:
