@@ -193,8 +193,10 @@ async def test_a_script_goes_as_text_once_and_by_its_name_from_then_on(behind_pr
 
 
 async def test_a_restart_is_survived_by_every_call_within_the_time(
-    backend: RedisBackend, valkey_server: ValkeyServer
+    redis_url: str, valkey_server: ValkeyServer
 ) -> None:
+    backend = RedisBackend(f"{redis_url}?timeout=20")
+    await backend.open()
     sessions = [await created(backend) for _ in range(40)]
     valkey_server.kill()
     writes = [
@@ -208,6 +210,7 @@ async def test_a_restart_is_survived_by_every_call_within_the_time(
     assert set(await asyncio.gather(*writes)) == {Applied(version=2, total_queries=1)}
     assert None not in await asyncio.gather(*reads)
     assert [(await whole(backend, session.id)).total_queries for session in sessions] == [1] * 40
+    await backend.aclose()
 
 
 async def test_writers_through_a_kill_and_a_restart_lose_nothing_that_was_acknowledged(

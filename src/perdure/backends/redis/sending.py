@@ -170,7 +170,8 @@ class Wire:
         self._under_way += 1
         try:
             lost = await self._attempt(calls, deadline)
-            await self._persist(calls, deadline, _refusal(calls) if lost is None else lost)
+            refused = _refusal(calls)
+            await self._persist(calls, deadline, refused if lost is None else lost)
         except BackendError as error:
             if all(call.reply is NONE_YET for call in calls):
                 raise
