@@ -269,8 +269,10 @@ class Wire:
             pending = [call for call in calls if call.reply is NONE_YET]
             lost = await self._attempt(pending, deadline, alone=not at_once)
             refused = _refusal(pending)
-            if lost is None or loop.time() < deadline:  # else what went before says more than that the time is up
-                reason = refused if lost is None else lost
+            if lost is None:
+                reason = refused
+            elif at_once or loop.time() < deadline:  # else what went before says more than that the time is up
+                reason = lost
 
     async def _look_again(self) -> None:
         with suppress(BackendError, ConfigurationError):  # the next attempt says as much
