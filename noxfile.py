@@ -32,6 +32,15 @@ def tests(session: nox.Session) -> None:
 
 
 @nox.session
+def soak(session: nox.Session) -> None:
+    """Run the tests that leave things to chance for longer: more examples, more rounds, longer outages."""
+    install(session, "test", extra="dev")
+    env = {"HYPOTHESIS_PROFILE": "soak", "TEST_OUTAGE_SECONDS": "10", "TEST_ROUNDS": "5"}
+    wanted = session.posargs or ["tests/backends/test_state_machine.py", "tests/backends/tiered"]
+    session.run("pytest", "--timeout", "3600", *wanted, env=env)
+
+
+@nox.session
 def lint(session: nox.Session) -> None:
     """Check style, types, who imports whom, and that the oldest dependencies tested are those promised."""
     install(session, "lint", "test", extra="dev")

@@ -10,7 +10,7 @@ import tempfile
 from datetime import UTC, datetime
 from pathlib import Path
 
-from benchmarks import reading, sharing, sweeping, tracking
+from benchmarks import postgres, reading, redis, sharing, sweeping, tiers, tracking
 from benchmarks.measuring import Row
 
 HEADING = """# Results
@@ -46,6 +46,9 @@ def main() -> None:
         note(asyncio.run(reading.whole_sessions(folder)))
         note(asyncio.run(sweeping.sweeps(folder)))
         note(asyncio.run(reading.listings(folder, large=options.large)))
+        note(redis.rows())
+        note(postgres.run(folder, large=options.large))
+        note(tiers.rows())
     options.out.write_text(HEADING.format(machine=_machine()) + "".join(map(_line, rows)), encoding="utf-8")
 
 

@@ -6,7 +6,9 @@ import asyncio
 import inspect
 import os
 from collections.abc import AsyncIterator, Iterator, MutableMapping
+from contextlib import suppress
 from datetime import timedelta
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 from uuid import UUID
@@ -35,6 +37,11 @@ SPECS = {
     "tier_degraded",
     "tier_recovered",
     "prepare_query",
+    "around_verb",
+    "around_tier_call",
+    "hook_failed",
+    "store_opened",
+    "store_closing",
     "register_backends",
 }
 
@@ -698,6 +705,50 @@ async def test_after_a_save_the_counters_speak_of_what_was_stored() -> None:
 
         assert session.state.history.cache_hits == 1
         assert session == await store.get_session(session.id)
+
+
+class ForwardsAndRaises:
+    """An observer that says all it is told, and fails at it."""
+
+    @hookimpl
+    def query_tracked(self, query: QueryRecord) -> None:
+        raise RuntimeError(query.parameters)
+
+
+@pytest.mark.parametrize("raising", [False, True], ids=["block ends well", "block raises"])
+async def test_a_secret_that_is_redacted_reaches_no_file_no_log_and_no_export(
+    raising: bool, tmp_path: Path, logs: list[MutableMapping[str, Any]], clock: ManualClock
+) -> None:
+    secret = {"user": "ann", "password": "swordfish"}
+    quiet = Settings(sweep_on_open=False, sweep_in_background=False)
+    exported: list[str] = []
+    async with SessionStore.open(
+        f"sqlite:///{tmp_path / 'kept.db'}", settings=quiet, plugins=[Redacts(), ForwardsAndRaises()], clock=clock
+    ) as store:
+        session = await store.create_session(["A"], "equity")
+        await store.track_query(session.id, price(parameters=secret))
+        with suppress(LookupError):
+            async with store.tracking(session.id, "price", secret):
+                if raising:
+                    raise LookupError("no price")
+        session.add_query(price(parameters=secret, metadata=secret))
+        await store.save(session)
+        # what is too large is cut after redaction, when a `repr` hides nothing any more
+        async with store.tracking(session.id, "price", {**secret, "rest": "x" * 300_000}):
+            pass
+        clock.advance(25 * HOUR)
+        await store.cleanup_expired_sessions()
+        async for whole in store.export_sessions():
+            exported.append(repr(whole.to_dict()))
+            assert whole.is_archived
+            assert whole.state.history.total_queries == 4
+
+    files = b"".join(path.read_bytes() for path in tmp_path.iterdir())
+    assert b"ann" in files
+    assert "ann" in exported[0]
+    assert len(logs) > 3
+    assert b"swordfish" not in files
+    assert "swordfish" not in repr(logs) + exported[0]
 
 
 class Vetoes:

@@ -80,9 +80,10 @@ print(json.dumps({{"modules": sorted(sys.modules), "threads": len(set(threading.
 
 
 def test_importing_perdure_imports_no_driver_and_has_no_effects(tmp_path: Path) -> None:
-    found = imported("import perdure, perdure.store, perdure.backends, perdure.hookspecs", tmp_path)
+    found = imported("import perdure, perdure.store, perdure.sync, perdure.backends, perdure.hookspecs", tmp_path)
 
     drivers = {"sqlite3", "aiosqlite", "sqlalchemy", "alembic", "typer", "redis", "asyncpg", "pytest", "hypothesis"}
+    drivers |= {"celery", "prometheus_client", "opentelemetry"}
     assert drivers.isdisjoint(found["modules"])
     # structlog looks whether rich is there; perdure itself uses it in the command line only
     assert not [name for name in found["modules"] if name.startswith("perdure.") and name.split(".")[1] in ("cli",)]

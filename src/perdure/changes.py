@@ -50,9 +50,9 @@ class SessionChange:
     """What one write carries. Applied whole or not at all.
 
     `writer` is a store, `change_id` grows with each of its changes; together they tell a repeat (`attempt` above 1, or
-    `resends` by a backend) from a new change. `at` is the writer's clock: backends read none. `expires_at` only takes effect where it is not
-    earlier than the present expiry; on a session that is expired or archived at `at`, it is what revives it. `archive`
-    moves the session to the archive as of `at`, active or not.
+    `resends` by a backend) from a new change. `at` is the writer's clock: backends read none. `expires_at` only takes
+    effect where it is not earlier than the present expiry; on a session that is expired or archived at `at`, it is what
+    revives it. `archive` moves the session to the archive as of `at`, active or not.
 
     Conditions: `if_version`; `owner` (the session's `user_id` must be this); `max_queries` and `max_state_bytes`
     (what the session may hold afterwards).

@@ -281,8 +281,8 @@ class BackendUnavailableError(BackendError):
 class BackendClosedError(BackendError):
     """The store was used before it was opened, or after it was closed; nothing was sent."""
 
-    def __init__(self, backend: str) -> None:
-        super().__init__(backend, "not open; use `async with SessionStore.open(…) as store`")
+    def __init__(self, backend: str, reason: str = "not open; use `async with SessionStore.open(…) as store`") -> None:
+        super().__init__(backend, reason)
 
 
 class StorageFullError(BackendError):

@@ -1,13 +1,15 @@
 """What plugins may implement; each is called by `perdure.store` and known to nobody below it.
 
 Observers run after the write was committed, plain or `async`; one that raises or hangs is logged by name and disturbs
-nobody. `prepare_query` runs before anything is stored, and fails closed. `event_id` is stable: an event that is
-delivered again, after a crash, has the same one.
+nobody. `event_id` is stable: an event that is delivered again, after a crash, has the same one. `prepare_query` runs
+before anything is stored, and fails closed. The `around_…` hooks are plain, and so is what they give back: it is
+entered before a call and left after it, in the task of whoever made the call.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from typing import Any
 from uuid import UUID
 
@@ -77,6 +79,31 @@ def tier_recovered(tier: str) -> None:
 @hookspec
 def prepare_query(session_id: UUID, query: QueryRecord) -> QueryRecord | None:
     """Change a query before it is stored: give back another record, None to leave it, or raise to veto it."""
+
+
+@hookspec
+def around_verb(verb: str, session_id: UUID | None) -> AbstractContextManager[object] | None:
+    """Watch a verb: give back what is to be entered around it, or None."""
+
+
+@hookspec
+def around_tier_call(tier: str, backend: str, operation: str) -> AbstractContextManager[object] | None:
+    """Watch a call that a tier is asked to answer: give back what is to be entered around it, or None."""
+
+
+@hookspec
+def hook_failed(hook: str, plugin: str, error: str) -> None:
+    """A hook of a plugin raised or took too long; `error` is the name of what it raised; plain functions only."""
+
+
+@hookspec
+def store_opened(store: Any) -> None:
+    """A store was opened, and takes calls from now on."""
+
+
+@hookspec
+def store_closing(store: Any) -> None:
+    """A store is about to be closed; it takes calls until every plugin has been told."""
 
 
 @hookspec

@@ -1,152 +1,184 @@
-"""A session's whole life with a fault at every single call, a restart after each, and a look at what is left."""
+"""A session's whole life with a fault at every single call, a restart after it, and a look at what is left.
+
+On single backends, and on two tiers in both modes with the fault in either. With real files only some of the calls and
+of the kinds of faults are tried; all of them: `nox -s soak`.
+"""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
-from datetime import timedelta
+import asyncio
+import os
+import shutil
+from collections.abc import AsyncIterator, Awaitable, Callable
+from itertools import count
 from pathlib import Path
-from uuid import UUID
+from typing import Literal
 
 import pytest
-from uuid_utils.compat import uuid7
+from tests.backends.lives import FAULTS, QUERIES, Home, Life
 
-from perdure import QueryRecord, SessionStore, Settings
+from perdure import Session, SessionStore
 from perdure.backends import MemoryBackend, MemoryData, SessionBackend
 from perdure.backends.sql.sqlite import SqliteBackend
-from perdure.errors import BackendUnavailableError, PerdureError, SessionExistsError
-from perdure.testing import Fault, FaultyBackend, ManualClock, Moment
+from perdure.backends.tiered import TierTimes
+from perdure.errors import SessionExistsError
+from perdure.testing import Fault, Moment
 
-QUERIES = 20
-CALLS = 45
-"""More than a whole life makes; a fault that no call reaches is a life without one."""
-
-
-class Life:
-    """What one session went through, as its caller knows it: what was acknowledged, and what may have happened."""
-
-    def __init__(self, make: Callable[[], SessionBackend], fault: Fault) -> None:
-        self.make, self.fault = make, fault
-        self.clock = ManualClock()
-        self.id = uuid7()
-        self.acknowledged: list[UUID] = []
-        self.attempted: set[UUID] = set()
-        self.struck = 0
-
-    @asynccontextmanager
-    async def store(self, *, faulty: bool) -> AsyncIterator[SessionStore]:
-        backend = FaultyBackend(self.make(), [self.fault] if faulty else [])
-        settings = Settings(sweep_in_background=False, sweep_on_open=False)
-        async with SessionStore(backend, settings=settings, clock=self.clock) as store:
-            yield store
-
-    async def live(self) -> None:
-        """Each step until it is acknowledged, with a restart after a fault, as a patient caller would."""
-        steps = [self.create, *[self.track] * QUERIES, self.save, self.extend, self.expire, self.archive, self.restore]
-        faulty = True
-        while steps:
-            try:
-                async with self.store(faulty=faulty) as store:
-                    while steps:
-                        await steps[0](store)
-                        steps.pop(0)
-            except BackendUnavailableError:
-                self.struck += 1
-                faulty = False
-
-    async def create(self, store: SessionStore) -> None:
-        try:
-            await store.create_session(["AAPL"], "equity", "analyst", ttl_hours=1, session_id=self.id)
-        except SessionExistsError:
-            assert self.struck, "nobody else uses this id"
-
-    async def track(self, store: SessionStore) -> None:
-        query = QueryRecord(query_type="price", timestamp=self.clock())
-        self.attempted.add(query.id)
-        await store.track_query(self.id, query)
-        self.acknowledged.append(query.id)
-
-    async def save(self, store: SessionStore) -> None:
-        session = await store.get_session(self.id)
-        assert session is not None
-        query = QueryRecord(query_type="news", timestamp=self.clock())
-        self.attempted.add(query.id)
-        session.add_query(query)
-        session.state.update_context("focus", {"margin": 0.25})
-        try:
-            await store.save(session)
-        except BackendUnavailableError:
-            self.struck += 1
-            await store.save(session)  # the same object again: safe and complete
-        self.acknowledged.append(query.id)
-
-    async def extend(self, store: SessionStore) -> None:
-        await store.extend_session(self.id, hours=1)
-
-    async def expire(self, store: SessionStore) -> None:
-        self.clock.advance(timedelta(hours=200))
-
-    async def archive(self, store: SessionStore) -> None:
-        report = await store.cleanup_expired_sessions()
-        if report.failed:
-            self.clock.advance(timedelta(hours=1))  # the claim's lease ends
-            raise BackendUnavailableError("test", "again")
-        session = await store.get_session(self.id, history=0)
-        assert session is not None
-        if not session.is_archived:
-            self.clock.advance(timedelta(hours=1))
-            raise BackendUnavailableError("test", "again")
-
-    async def restore(self, store: SessionStore) -> None:
-        await store.extend_session(self.id, hours=1)
+LONG = os.environ.get("HYPOTHESIS_PROFILE") == "soak"
+HOMES = {
+    "memory": ("store",),
+    "sqlite": ("store",),
+    "memory over memory, archive": ("hot", "archive"),
+    "memory over memory, hot": ("hot", "archive"),
+    "memory over sqlite, archive": ("hot", "archive"),
+    "memory over sqlite, hot": ("hot", "archive"),
+}
+CASES = [(name, place) for name, places in HOMES.items() for place in places]
 
 
-@pytest.fixture(params=["memory", "sqlite"])
-def make(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[], SessionBackend]:
-    data = MemoryData()
-    if request.param == "memory":
-        return lambda: MemoryBackend(data)
-    return lambda: SqliteBackend(tmp_path / f"{request.node.name[:20]}.db")
+@pytest.fixture(scope="session")
+def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A file with the schema in it: copying it is faster than making it."""
+    path = tmp_path_factory.mktemp("empty") / "sessions.db"
+    asyncio.run(SqliteBackend(path).schema.create())
+    return path
 
 
-@pytest.mark.parametrize("moment", [Moment.BEFORE, Moment.AFTER])
+NewHome = Callable[[str], Home]
+
+
+@pytest.fixture
+def new_home(tmp_path: Path, empty_database: Path) -> NewHome:
+    """Makes homes of a name, each with data of its own."""
+    numbers = count(1)
+    seconds = [0.0]
+
+    def fade() -> None:
+        seconds[0] += TierTimes().cache_ttl.total_seconds()
+
+    def place(kind: str) -> Callable[[], SessionBackend]:
+        if kind == "memory":
+            data = MemoryData()
+            return lambda: MemoryBackend(data, seconds=lambda: seconds[0])
+        path = tmp_path / f"{next(numbers)}.db"
+        shutil.copyfile(empty_database, path)
+        return lambda: SqliteBackend(path)
+
+    def make(name: str) -> Home:
+        tiers, _, acknowledge = name.partition(", ")
+        if " over " not in tiers:
+            return Home({"store": place(tiers)})
+        hot, archive = tiers.split(" over ")
+        mode: Literal["archive", "hot"] = "hot" if acknowledge == "hot" else "archive"
+        return Home({"hot": place(hot), "archive": place(archive)}, mode, fade)
+
+    return make
+
+
+def moments_on(name: str) -> list[Moment]:
+    """The faults that are tried: cancelled callers only where no file makes it slow."""
+    return list(Moment) if LONG or "sqlite" not in name else [Moment.BEFORE, Moment.AFTER]
+
+
+async def lives(
+    new_home: NewHome, name: str, place: str, moment: Moment, *, deleting: bool = False
+) -> AsyncIterator[Life]:
+    """One life for each call that a life makes, each lived with a fault at that call."""
+    every = 7 if "sqlite" in name and not LONG else 1
+    for call in count(1, every):
+        life = Life(new_home(name), place, Fault(call, moment))
+        await life.live(*([life.delete] if deleting else []))
+        if not life.reached:
+            return
+        life.home.fade()
+        yield life
+
+
+@pytest.mark.parametrize(("name", "place"), CASES)
+@pytest.mark.parametrize("moment", list(Moment), ids=lambda moment: moment.value)
 async def test_with_a_fault_at_any_call_every_acknowledged_query_is_there_exactly_once(
-    make: Callable[[], SessionBackend], moment: Moment
+    new_home: NewHome, name: str, place: str, moment: Moment
 ) -> None:
-    struck = 0
-    for call in range(1, CALLS):
-        life = Life(make, Fault(call, moment))
-        await life.live()
+    if moment not in moments_on(name):
+        pytest.skip("part of `nox -s soak`")
+    struck = reached = 0
+    async for life in lives(new_home, name, place, moment):
+        reached = life.fault.call if life.fault is not None else 0
         struck += life.struck > 0
-
-        async with life.store(faulty=False) as store:
-            session = await store.get_session(life.id)
-            assert session is not None
+        if is_cache(name, place) and moment in (Moment.BEFORE, Moment.AFTER):
+            assert not life.struck, "a cache that fails is no failure"
+        async with life.store() as store:
+            session = await life.seen(store, history=None)
             assert not session.is_archived
-            found = [query.id for query in session.state.history.queries]
-            assert [query.position for query in session.state.history.queries] == list(range(1, len(found) + 1))
-            assert session.state.history.total_queries == len(found) == len(set(found))
-            assert set(life.acknowledged) <= set(found) <= life.attempted
+            await life.check(session)
             assert session.state.get_context("focus") == {"margin": 0.25}
-    assert struck > QUERIES
+    assert reached > QUERIES or (place == "archive" and name.endswith("hot"))
+    assert struck or is_cache(name, place)
 
 
-@pytest.mark.parametrize("moment", [Moment.BEFORE, Moment.AFTER])
-async def test_what_was_deleted_stays_deleted_whatever_fails(
-    make: Callable[[], SessionBackend], moment: Moment
+def is_cache(name: str, place: str) -> bool:
+    return place == "hot" and name.endswith("archive")
+
+
+@pytest.mark.parametrize(("name", "place"), CASES)
+@pytest.mark.parametrize("moment", [Moment.BEFORE, Moment.AFTER], ids=lambda moment: moment.value)
+async def test_what_was_deleted_at_the_end_of_its_life_never_comes_back(
+    new_home: NewHome, name: str, place: str, moment: Moment
 ) -> None:
-    life = Life(make, Fault(1, moment, "delete"))
-    async with life.store(faulty=False) as store:
-        await life.create(store)
-        copy = [session async for session in store.export_sessions()]
+    async for life in lives(new_home, name, place, moment, deleting=True):
+        async with life.store() as store:
+            assert await store.get_session(life.id) is None
+            life.clock.advance(store.settings.max_ttl)
+            report = await store.cleanup_expired_sessions()
+            assert (report.archived, report.failed) == (0, {})
+            assert await store.get_session(life.id) is None
+            assert (await store.list_sessions()).items == []
+            with pytest.raises(SessionExistsError):
+                await store.create_session(["AAPL"], "equity", session_id=life.id)
 
-    with pytest.raises(BackendUnavailableError):
-        async with life.store(faulty=True) as store:
+
+Step = Callable[[SessionStore, Life], Awaitable[None]]
+
+
+async def fill(store: SessionStore, life: Life) -> None:
+    await store.get_session(life.id)
+
+
+async def archive(store: SessionStore, life: Life) -> None:
+    await life.expire(store)
+    await store.cleanup_expired_sessions()
+
+
+async def restore(store: SessionStore, life: Life) -> None:
+    await archive(store, life)
+    await life.restore(store)
+
+
+@pytest.mark.parametrize(("name", "place"), CASES)
+@pytest.mark.parametrize("before", [fill, archive, restore], ids=lambda step: step.__name__)
+@pytest.mark.parametrize("moment", list(Moment), ids=lambda moment: moment.value)
+async def test_what_was_deleted_stays_deleted_whatever_fails(
+    new_home: NewHome, name: str, place: str, before: Step, moment: Moment
+) -> None:
+    for call in count(1):
+        life = Life(new_home(name), place, Fault(call, moment))
+        copies: list[Session] = []
+        async with life.store() as store:
+            await life.create(store)
+            await before(store, life)
+            copies += [session async for session in store.export_sessions()]
+        try:
+            async with life.store(faulty=True) as store:
+                await store.delete_session(life.id)
+        except FAULTS:
+            life.struck += 1
+        if not life.reached:
+            assert call > 1
+            break
+        async with life.store() as store:
             await store.delete_session(life.id)
-    async with life.store(faulty=False) as store:
-        await store.delete_session(life.id)
-        report = await store.import_sessions(copy)
-        assert report.deleted == 1
-        assert await store.get_session(life.id) is None
-        with pytest.raises(PerdureError):
-            await store.create_session(["AAPL"], "equity", session_id=life.id)
+            report = await store.import_sessions(copies)
+            assert report.deleted == 1
+            assert await store.get_session(life.id) is None
+            with pytest.raises(SessionExistsError):
+                await store.create_session(["AAPL"], "equity", session_id=life.id)

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import typer
 from tests.cli.running import CommandLine, finished
+from tests.installed import install
 
 from perdure.cli import app as application
 from perdure.cli import command as commands
@@ -27,6 +28,7 @@ COMMANDS = [
     ["copy"],
     ["maintain"],
     ["doctor"],
+    ["plugins"],
     ["sessions"],
     *(["sessions", verb] for verb in ("list", "show", "history", "extend", "archive", "delete")),
     ["db"],
@@ -234,3 +236,12 @@ def test_errors_are_told_by_what_they_say() -> None:
 )
 def test_a_url_is_shown_without_its_password(url: str, shown: str) -> None:
     assert shown_url(url) == shown
+
+
+def test_plugins_are_listed_and_a_broken_one_is_named(perdure: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert perdure.run("plugins").stderr.startswith("no plugins")
+    install(monkeypatch, group="perdure.plugins", name="extra", value="tests.test_hooks:INSTALLED")
+    assert "extra   perdure-extra 1.0" in perdure.text("plugins")
+
+    install(monkeypatch, group="perdure.plugins", name="extra", value="tests.test_hooks:MISSPELT")
+    assert "sesion_created" in perdure.error("plugins", code=2)

@@ -126,6 +126,8 @@ def test_data_are_kept_where_it_is_told_and_found_again_at_the_same_place(tmp_pa
             code, out, err = finished(second)
         assert (code, out) == (1, "")
         assert "is another postmaster" in err.lower()
+        port = Path(folder, "redis", "port").read_text().strip()
+        assert f":{port}/" in first["url"]  # no second one was let at the same data
 
 
 def test_they_listen_where_it_is_told() -> None:

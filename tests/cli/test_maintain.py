@@ -153,6 +153,76 @@ def test_a_service_outlives_a_backend_that_is_away(perdure: CommandLine, monkeyp
     assert "UTC  archived 3" in result.stdout
 
 
+def test_a_service_that_finds_its_backend_away_waits_longer_each_time(
+    perdure: CommandLine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    away = BackendUnavailableError("sqlite", "no answer")
+    outcomes, pauses = iter([away, away, away, None, away, None]), list[float]()
+
+    async def sweep(store: SessionStore, limit: int | None = None) -> CleanupReport:
+        if (error := next(outcomes)) is not None:
+            raise error
+        return CleanupReport(archived=1)
+
+    async def wait(stopping: asyncio.Event, *, seconds: float) -> None:
+        pauses.append(seconds)
+        if len(pauses) == 6:
+            stopping.set()
+
+    monkeypatch.setattr(SessionStore, "cleanup_expired_sessions", sweep)
+    monkeypatch.setattr("perdure.cli.maintain.wait_for", wait)
+    monkeypatch.setenv("PERDURE_SESSION_CLEANUP_INTERVAL_MINUTES", "0.8")
+
+    result = perdure.run("maintain")
+
+    assert (result.exit_code, pauses) == (0, [15, 30, 48, 48, 15, 48])
+
+
+def test_a_round_ends_where_a_whole_batch_fails(perdure: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
+    session, rounds = perdure.session(), list[int | None]()
+    monkeypatch.setenv("PERDURE_SWEEP_BATCH", "1")
+
+    async def sweep(store: SessionStore, limit: int | None = None) -> CleanupReport:
+        rounds.append(limit)
+        return CleanupReport(failed={session.id: "the archive does not answer"})
+
+    monkeypatch.setattr(SessionStore, "cleanup_expired_sessions", sweep)
+
+    assert perdure.run("maintain", "--once").exit_code == 1
+    assert rounds == [1]
+
+
+def test_a_probe_sees_whether_somebody_sweeps(perdure: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
+    perdure.session(age=timedelta(days=2))
+    assert perdure.run("maintain", "--check").exit_code == 1
+    assert perdure.run("maintain", "--check").stdout == "the store answers; the last sweep was never\n"
+
+    perdure.json("maintain", "--once")
+    seen = perdure.json("maintain", "--check")
+    assert (seen["ok"], seen["answers"]) == (True, True)
+    assert datetime.now(UTC) - datetime.fromisoformat(seen["last_swept_at"]) < timedelta(minutes=1)
+    assert perdure.text("maintain", "--check").startswith("the store answers; the last sweep was ")
+
+    monkeypatch.setenv("PERDURE_SESSION_CLEANUP_INTERVAL_MINUTES", "0.000001")
+    overdue = perdure.run("maintain", "--check", "--json")
+    assert (overdue.exit_code, json.loads(overdue.stdout)["ok"]) == (1, False)
+
+
+def test_a_probe_changes_nothing(perdure: CommandLine) -> None:
+    session = perdure.session(age=timedelta(days=2))
+
+    perdure.run("maintain", "--check")
+
+    found = perdure.found(session)
+    assert found is not None
+    assert not found.is_archived
+
+
+def test_a_probe_of_a_store_that_is_not_there_fails(perdure: CommandLine) -> None:
+    assert CommandLine("sqlite:///no/such/folder/kept.db").run("maintain", "--check").exit_code == 1
+    assert "only looks" in perdure.error("maintain", "--check", "--once", code=2)
+
+
 def _line(process: subprocess.Popen[bytes]) -> dict[str, Any]:
     assert process.stdout is not None
     line: dict[str, Any] = json.loads(process.stdout.readline())

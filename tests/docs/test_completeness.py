@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import ast
 import inspect
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.docs.pages import PROJECT, table_rows
+from tests.docs.pages import PROJECT, run_page, table_rows
 
 from perdure import Settings, errors, hookspecs
 from perdure.settings import PREFIX
+from perdure.store.hooks import HookRelay
 
 
 def code(cell: str) -> str:
@@ -81,13 +84,63 @@ def test_every_hook_has_its_line() -> None:
         assert named == list(inspect.signature(hooks[name]).parameters)
 
 
-def test_every_event_that_is_logged_is_documented_with_its_level() -> None:
-    logs = re.compile(r"\blog\.(info|warning|error)\(\s*\"([a-z_.]+)\"")
-    logged = {
-        (event, level)
-        for module in (PROJECT / "src" / "perdure").rglob("*.py")
-        for level, event in logs.findall(module.read_text(encoding="utf-8"))
-    }
+def hook_sections() -> dict[str, str]:
+    """The text below the heading of each hook."""
+    page = (PROJECT / "docs" / "hooks.md").read_text(encoding="utf-8")
+    parts = re.split(r"^### (.+)$", page, flags=re.MULTILINE)
+    return {name: text.partition("\n## ")[0] for name, text in zip(parts[1::2], parts[2::2], strict=True)}
+
+
+def test_every_hook_has_its_section_with_its_exact_signature_and_an_example() -> None:
+    hooks = {name: hook for name, hook in vars(hookspecs).items() if hasattr(hook, "perdure_spec")}
+    sections = hook_sections()
+
+    assert sections.keys() == hooks.keys()
+    for name, section in sections.items():
+        signature, sentence = section.strip().split("\n\n")[0:2]
+        assert code(signature.strip()) == name + str(inspect.signature(hooks[name])).replace("'", "")
+        assert sentence.strip()
+        assert "```python" in section
+
+
+def test_every_hook_but_those_of_two_tiers_is_called_by_its_examples(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    called = set[str]()
+    implementations = HookRelay._implementations
+
+    def noted(relay: HookRelay, hook: str) -> Any:
+        found = implementations(relay, hook)
+        called.update([hook] if found else [])
+        return found
+
+    monkeypatch.setattr(HookRelay, "_implementations", noted)
+
+    run_page(PROJECT / "docs" / "hooks.md", folder=tmp_path)
+
+    assert called == hook_sections().keys() - {"tier_degraded", "tier_recovered"}
+
+
+def logged_events() -> dict[str, tuple[str, set[str]]]:
+    """Level and fields of every event that some module logs."""
+    found: dict[str, tuple[str, set[str]]] = {}
+    for module in (PROJECT / "src" / "perdure").rglob("*.py"):
+        for call in ast.walk(ast.parse(module.read_text(encoding="utf-8"))):
+            match call:
+                case ast.Call(
+                    func=ast.Attribute(value=ast.Name(id="log"), attr="info" | "warning" | "error" as level),
+                    args=[ast.Constant(value=str(event))],
+                    keywords=fields,
+                ):
+                    found[event] = level, found.get(event, ("", set()))[1] | {str(field.arg) for field in fields}
+    return found
+
+
+def test_every_event_that_is_logged_is_documented_with_its_level_and_fields() -> None:
     rows = table_rows("embedded.md", heading="## What it logs")
-    assert {(code(event), level) for event, level, _, _ in rows} == logged
-    assert logged
+    documented = {
+        code(event): (level, {code(field) for field in fields.split(", ")} - {"–"}) for event, level, fields, _ in rows
+    }
+
+    assert documented == logged_events()
+    assert documented

@@ -15,6 +15,7 @@ from tests.docs.pages import PROJECT
 def block(containing: str) -> str:
     """The one Python block of the page with these words."""
     page = (PROJECT / "docs" / "testing.md").read_text(encoding="utf-8")
+    found: str
     (found,) = (text for text in re.findall(r"^```python\n(.*?)^```$", page, re.DOTALL | re.M) if containing in text)
     return found
 

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from pathlib import Path
+
+from perdure.testing.servers.guard import has_ended
 
 __all__ = ["becomes_true", "gone"]
 
 
 def gone(pid: int) -> bool:
     """Whether a process ends within some seconds; one that only waits for its end to be noticed has ended."""
-    return becomes_true(lambda: _has_ended(pid))
+    return becomes_true(lambda: has_ended(pid))
 
 
 def becomes_true(condition: Callable[[], bool], *, within_seconds: float = 20) -> bool:
@@ -22,11 +23,3 @@ def becomes_true(condition: Callable[[], bool], *, within_seconds: float = 20) -
             return False
         time.sleep(0.02)
     return True
-
-
-def _has_ended(pid: int) -> bool:
-    try:
-        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except (FileNotFoundError, ProcessLookupError):
-        return True
-    return state in "ZX"

@@ -11,6 +11,7 @@ from redis.cluster import RedisCluster
 from redis.crc import key_slot
 
 from perdure.testing.servers import ServerError, ValkeyCluster
+from perdure.testing.servers.views import cluster_command
 
 pytestmark = pytest.mark.xdist_group("cluster")
 
@@ -65,6 +66,8 @@ def test_a_killed_master_is_replaced_by_its_replica_and_comes_back_as_one(
 
     killed = valkey_cluster.kill_master(of_slot=slot)
     assert killed.running is False
+    with pytest.raises(ServerError, match=f"slot {slot} has no master"):
+        valkey_cluster.master_of(slot)
     valkey_cluster.wait_until_ok()
 
     assert valkey_cluster.master_of(slot) is replica
@@ -129,6 +132,30 @@ def test_a_cluster_that_misses_slots_is_not_ok(cluster_url: str, valkey_cluster:
 
     with pytest.raises(ServerError, match="not whole after 2 s"):
         valkey_cluster.wait_until_ok(within_seconds=2)
+
+
+def test_it_is_not_ok_until_a_replica_that_came_back_is_linked(cluster_url: str, valkey_cluster: ValkeyCluster) -> None:
+    (replica,) = valkey_cluster.replicas_of(0)
+    replica.kill()
+
+    replica.start()  # before anybody has noticed
+    valkey_cluster.wait_until_ok()
+
+    with replica.client() as client:
+        assert client.info("replication")["master_link_status"] == "up"
+
+
+def test_it_is_not_ok_while_its_nodes_do_not_agree(cluster_url: str, valkey_cluster: ValkeyCluster) -> None:
+    (replica,) = valkey_cluster.replicas_of(0)
+    unaware = valkey_cluster.master_of(16_383)
+    assert unaware is not valkey_cluster.nodes[0]
+    try:
+        cluster_command(unaware, "FORGET", cluster_command(replica, "MYID"))
+
+        with pytest.raises(ServerError, match="not whole after 1 s"):
+            valkey_cluster.wait_until_ok(within_seconds=1)
+    finally:
+        valkey_cluster.close()  # it would take a minute to heal
 
 
 def test_without_a_replica_there_is_no_failover(cluster_url: str, valkey_cluster: ValkeyCluster) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -14,7 +15,7 @@ from typing import Any
 import pytest
 from tests.testing.processes import becomes_true, gone
 
-from perdure.testing.servers.guard import Guard, children_of
+from perdure.testing.servers.guard import Guard, all_ended, children_of, has_ended
 
 SCRIPT = Path(__file__).with_name("server_child.py")
 
@@ -79,10 +80,10 @@ def test_a_process_that_was_forgotten_is_left_alone(tmp_path: Path) -> None:
         assert becomes_true(lambda: Path(f"/proc/{process.pid}/comm").read_text() == "sleep\n")
         guard.forget()
         guard.close()
-        assert process.poll() is None
     finally:
-        process.kill()
-        process.wait()
+        process.terminate()
+
+    assert process.wait(10) == -signal.SIGTERM  # SIGKILL would have come before
 
 
 def test_a_process_is_guarded_from_its_first_moment(tmp_path: Path) -> None:
@@ -92,7 +93,36 @@ def test_a_process_is_guarded_from_its_first_moment(tmp_path: Path) -> None:
 
     guard.close()  # the process may not even have begun
 
-    assert process.wait(10) == -9
+    assert process.wait(10) == -signal.SIGKILL
+
+
+def test_the_children_of_a_process_die_with_it(tmp_path: Path) -> None:
+    guard = Guard()
+    with (tmp_path / "log").open("wb") as log:
+        process = guard.launch(["sh", "-c", "sleep 60 & sleep 60"], log=log, cwd=tmp_path, env=os.environ)
+    assert becomes_true(lambda: len(children_of(process.pid)) == 2)
+    children = children_of(process.pid)
+
+    guard.close()
+
+    assert process.wait(10) == -signal.SIGKILL
+    assert all(map(gone, children))
+
+
+@pytest.mark.parametrize("stopped", [False, True])
+def test_a_process_is_given_the_chance_to_end_by_a_milder_signal(tmp_path: Path, stopped: bool) -> None:
+    guard = Guard(first=signal.SIGTERM)
+    ending = "trap 'touch ended; exit' TERM; touch begun; while :; do sleep 0.01; done"
+    with (tmp_path / "log").open("wb") as log:
+        process = guard.launch(["sh", "-c", ending], log=log, cwd=tmp_path, env=os.environ)
+    assert becomes_true((tmp_path / "begun").exists)
+    if stopped:
+        process.send_signal(signal.SIGSTOP)
+
+    guard.close()
+
+    assert process.wait(10) == 0
+    assert (tmp_path / "ended").exists()
 
 
 def test_the_folders_are_removed_whatever_their_names(tmp_path: Path) -> None:
@@ -105,6 +135,18 @@ def test_the_folders_are_removed_whatever_their_names(tmp_path: Path) -> None:
     guard.close()
 
     assert [path.name for path in tmp_path.iterdir()] == ["other"]
+
+
+def test_a_process_that_nobody_has_asked_about_since_its_end_has_ended() -> None:
+    with subprocess.Popen(["sleep", "60"]) as process:
+        assert has_ended(process.pid) is False
+        assert all_ended([os.getpid(), process.pid], within_seconds=0.05) is False
+
+        process.kill()
+
+        assert all_ended([process.pid], within_seconds=10) is True
+        assert process.returncode is None  # so its id is still taken
+    assert has_ended(process.pid) is True
 
 
 @pytest.mark.parametrize("folder", ["relative", "/tmp/one\n/tmp/other"])

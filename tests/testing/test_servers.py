@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import os
 import shutil
+import signal
 import socket
+import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import asyncpg
 import pytest
@@ -27,9 +30,10 @@ from perdure.testing.servers import (
     available_postgres_binaries,
     available_redis_binaries,
     ports,
+    postgres,
     process,
 )
-from perdure.testing.servers.guard import children_of
+from perdure.testing.servers.guard import children_of, has_ended
 from perdure.testing.servers.ports import free_port
 
 pytestmark = pytest.mark.xdist_group("servers")
@@ -156,10 +160,11 @@ def test_each_test_is_given_an_empty_running_valkey(
     redis_url: str, valkey_server: ValkeyServer, leave: Callable[[ValkeyServer], None]
 ) -> None:
     with redis.Redis.from_url(redis_url) as client:
-        sha = client.script_load("return 1")
+        assert client.dbsize() == 0
+        assert client.script_exists(hashlib.sha1(b"return 1").hexdigest()) == [False]
 
-        assert (client.dbsize(), len(client.script_exists(sha))) == (0, 1)
         client.set("key", "value")
+        client.script_load("return 1")
         if valkey_server.binary.version >= (7,):
             client.function_load("#!lua name=left\nredis.register_function('left', function() return 1 end)")
 
@@ -202,7 +207,7 @@ async def test_a_killed_postgres_leaves_no_process_that_still_works(
 
     postgres_server.kill()
 
-    assert all(map(gone, family))
+    assert all(map(has_ended, family))  # already: nothing of it holds its port, or goes on writing
     with pytest.raises((asyncpg.PostgresError, asyncpg.InterfaceError, OSError)):
         await busy
     connection.terminate()
@@ -314,11 +319,39 @@ def test_for_root_an_old_postgres_says_that_it_cannot_run_where_only_root_may_en
         pass
 
 
-def test_half_of_a_database_is_not_taken_for_one(tmp_path: Path) -> None:
-    (tmp_path / "kept" / "data.unfinished").mkdir(parents=True)
-    (tmp_path / "kept" / "data.unfinished" / "PG_VERSION").write_text("18\n")
+def test_half_of_a_database_is_not_taken_for_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = subprocess.run
+
+    def crash(command: list[Any], **options: Any) -> subprocess.CompletedProcess[bytes]:
+        ran = run(command, **options)
+        if "-D" in command:  # initdb, which dies before its end
+            (Path(options["cwd"]) / "global" / "pg_control").unlink()
+            ran.returncode = 1
+        return ran
+
+    with monkeypatch.context() as broken:
+        broken.setattr(subprocess, "run", crash)
+        with pytest.raises(ServerError, match="initdb failed"), PostgresServer(folder=tmp_path / "kept"):
+            pass
 
     with PostgresServer(folder=tmp_path / "kept") as server:
+        assert server.execute("SELECT 1") == [(1,)]
+
+
+async def test_a_new_start_waits_for_what_a_killed_postgres_has_left_behind(tmp_path: Path) -> None:
+    with PostgresServer(folder=tmp_path / "kept") as server:
+        main, said = server.pid, server.log_path.stat().st_size
+        (left, *_) = children_of(main)
+        os.kill(left, signal.SIGSTOP)  # it cannot notice that it has been left alone
+        os.kill(main, signal.SIGKILL)
+        assert gone(main)
+
+        starting = asyncio.create_task(asyncio.to_thread(server.start))
+        while b"pre-existing shared memory block" not in server.log_path.read_bytes()[said:]:
+            await asyncio.sleep(0.01)
+        os.kill(left, signal.SIGKILL)
+        await starting
+
         assert server.execute("SELECT 1") == [(1,)]
 
 
@@ -493,9 +526,11 @@ def test_a_server_is_not_mixed_up_with_another_one_on_its_port() -> None:
             pass
 
 
-def test_what_is_set_for_clients_does_not_reach_the_server(new: Start, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PGDATA", "/nowhere")
-    monkeypatch.setenv("PGPORT", "1")
-    monkeypatch.setenv("LC_ALL", "xx_XX.nothing")
+def test_a_statement_that_does_not_end_is_given_up(
+    postgres_server: PostgresServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    postgres_server.start()
+    monkeypatch.setattr(postgres, "PATIENCE_SECONDS", 0.2)
 
-    assert new().start().running
+    with pytest.raises(TimeoutError):
+        postgres_server.execute("SELECT pg_sleep(60)")

@@ -1,5 +1,6 @@
 """Where sessions are kept: the contract in `protocol`, the backends, and `backend_for` to name one by URL."""
 
+from perdure.backends.forwarding import ForwardingBackend, ObservedBackend
 from perdure.backends.memory import MemoryBackend, MemoryData
 from perdure.backends.protocol import (
     Absorbed,
@@ -27,9 +28,11 @@ __all__ = [
     "Claimed",
     "Copy",
     "Deliver",
+    "ForwardingBackend",
     "HistoryPage",
     "MemoryBackend",
     "MemoryData",
+    "ObservedBackend",
     "Purged",
     "SchemaAdmin",
     "SessionBackend",

@@ -82,13 +82,14 @@ class MemoryBackend:
 
     async def health(self, *, now: datetime) -> BackendHealth:
         """Always well while open."""
-        due = sum(1 for at in self._data.due.values() if at <= now)
+        due = [at for at in self._data.due.values() if at <= now]
         return BackendHealth(
             self.name,
             ok=self._is_open,
             latency_ms=0.0,
             last_swept_at=self._data.last_swept_at,
-            due=min(due, _DUE_COUNTED),
+            due=min(len(due), _DUE_COUNTED),
+            due_since=min(due, default=None),
             details={"sessions": len(self._data.sessions)},
             error=None if self._is_open else "not open",
         )

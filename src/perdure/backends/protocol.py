@@ -130,6 +130,8 @@ class BackendHealth:
     last_swept_at: datetime | None = None
     due: int = 0
     """Sessions that were due for archiving at the instant asked about; counted to 1,000 at most."""
+    due_since: datetime | None = field(default=None, kw_only=True)
+    """Since when the one that is due longest has been; None where none is."""
     details: Mapping[str, Any] = field(default_factory=dict)
     error: str | None = None
     warnings: tuple[str, ...] = ()

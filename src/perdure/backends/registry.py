@@ -109,7 +109,7 @@ def _redis(url: str) -> SessionBackend:
 
 
 def _postgres(url: str) -> SessionBackend:
-    with _asking_for("postgres", what="sessions in PostgreSQL", drivers=("asyncpg", "tenacity")):
+    with _asking_for("postgres", what="sessions in PostgreSQL", drivers=("asyncpg",)):
         from perdure.backends.sql.postgres import PostgresBackend
     return PostgresBackend(url)
 

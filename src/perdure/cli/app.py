@@ -14,6 +14,7 @@ from perdure.cli.doctor import register_doctor
 from perdure.cli.errors import OneLineGroup
 from perdure.cli.maintain import register_maintain
 from perdure.cli.output import print_json
+from perdure.cli.plugins import register_plugins
 from perdure.cli.servers import register_servers
 from perdure.cli.sessions import sessions
 from perdure.cli.transfer import register_transfer
@@ -34,6 +35,7 @@ app.add_typer(sessions, name="sessions")
 register_transfer(app)
 register_maintain(app)
 register_doctor(app)
+register_plugins(app)
 app.add_typer(database, name="db")
 register_servers(app)
 

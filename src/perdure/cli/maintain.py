@@ -12,13 +12,19 @@ import typer
 from perdure import SessionStore
 from perdure.cli.command import Run, command
 from perdure.cli.errors import FAILURE, complain
-from perdure.cli.output import counted, moment, print_json
+from perdure.cli.output import counted, moment, print_json, relative
 from perdure.cli.signals import stopped_by_signals, wait_for
 from perdure.errors import BackendError
 
 __all__ = ["register_maintain"]
 
 RETENTION_BATCH = 500
+
+RETRY_S = 15.0
+"""First pause after a round that failed as a whole; each further one is twice as long, up to the interval."""
+
+MISSED_INTERVALS = 2
+"""So many intervals without a sweep, and nobody is sweeping."""
 
 DUE_COUNTED = 1_000
 """As far as a store counts what is due."""
@@ -59,12 +65,20 @@ class Round:
 async def maintain(
     run: Run,
     once: Annotated[bool, typer.Option("--once", help="One round, then exit: for cron.")] = False,
+    check: Annotated[
+        bool, typer.Option("--check", help="Do nothing but say, by exit code, whether it is being done: for probes.")
+    ] = False,
 ) -> None:
     """Archive what has expired and delete what is past its retention: now and then at every cleanup interval.
 
     SIGINT and SIGTERM end it after the batch under way. Safe in any number of processes at once. With --json each round
-    is one line.
+    is one line. --check exits with 1 where the store does not answer, or nobody has swept for two intervals.
     """
+    if once and check:
+        raise typer.BadParameter("--once does it, --check only looks", param_hint="--check")
+    if check:
+        await _check(run)
+        return
     with stopped_by_signals() as stopping:
         async with run.open_store(sweeping=False) as store:
             interval_s = store.settings.cleanup_interval.total_seconds()
@@ -75,12 +89,33 @@ async def maintain(
                     raise typer.Exit(FAILURE)
                 return
             run.say(f"maintaining {run.place} every {interval_s / 60:g} minutes; Ctrl-C ends it")
+            failures = 0
             while not stopping.is_set():
+                pause_s = interval_s
                 try:
                     _tell(run, await _round(run, store, stopping), at=datetime.now(UTC))
+                    failures = 0
                 except BackendError as error:
-                    complain(f"{error}; trying again in {interval_s / 60:g} minutes")
-                await wait_for(stopping, seconds=interval_s)
+                    pause_s = min(interval_s, RETRY_S * 2**failures)
+                    failures += 1
+                    complain(f"{error}; trying again in {pause_s / 60:g} minutes")
+                await wait_for(stopping, seconds=pause_s)
+
+
+async def _check(run: Run) -> None:
+    """Whether the store answers, and somebody sweeps it."""
+    async with run.open_store(sweeping=False) as store:
+        health, now = await store.health(), datetime.now(UTC)
+        latest = MISSED_INTERVALS * store.settings.cleanup_interval
+    swept = max((tier.last_swept_at for tier in health.tiers.values() if tier.last_swept_at is not None), default=None)
+    overdue = swept is None or now - swept > latest
+    found = {"ok": health.ok and not overdue, "answers": health.ok, "last_swept_at": swept and swept.isoformat()}
+    if not run.answer(found):
+        answers = "the store answers" if health.ok else "the store does not answer"
+        last = "never" if swept is None else relative(swept, now=now)
+        run.out.print(f"{answers}; the last sweep was {last}", soft_wrap=True)
+    if not found["ok"]:
+        raise typer.Exit(FAILURE)
 
 
 async def _round(run: Run, store: SessionStore, stopping: asyncio.Event) -> Round:
@@ -94,7 +129,8 @@ async def _round(run: Run, store: SessionStore, stopping: asyncio.Event) -> Roun
             done.skipped += report.skipped
             done.failed.update((str(session_id), reason) for session_id, reason in report.failed.items())
             reached(done.archived + done.skipped + len(done.failed))
-            more = report.archived + report.skipped + len(report.failed) == batch
+            taken = report.archived + report.skipped + len(report.failed)
+            more = taken == batch > len(report.failed)  # where a whole batch fails, so would the next one
     with counted(run.err, "deleting", total=None) as reached:
         more = True
         while more and not stopping.is_set():

@@ -3,13 +3,14 @@
 from perdure.backends import BackendHealth, SchemaAdmin, default_path
 from perdure.store.backing import schema_of
 from perdure.store.maintenance import Progress
-from perdure.store.reports import CleanupReport, ImportReport, RetentionReport, StoreHealth, TrackedQuery
+from perdure.store.reports import ActivePlugin, CleanupReport, ImportReport, RetentionReport, StoreHealth, TrackedQuery
 from perdure.store.scoped import UserSessions
 from perdure.store.session_store import SessionStore
 from perdure.store.shared import close_session_store, get_session_store
 from perdure.store.tracking import Tracking
 
 __all__ = [
+    "ActivePlugin",
     "BackendHealth",
     "CleanupReport",
     "ImportReport",

@@ -8,8 +8,12 @@ from perdure.backends import SchemaAdmin, SessionBackend, backend_for
 from perdure.errors import ConfigurationError
 from perdure.settings import Settings
 from perdure.store.hooks import HookRelay
+from perdure.store.watching import watched_tier
 
-__all__ = ["backend_of", "schema_of"]
+__all__ = ["ONLY_TIER", "backend_of", "schema_of"]
+
+ONLY_TIER = "store"
+"""What the tier of a store is called that has but one."""
 
 
 def backend_of(settings: Settings, hooks: HookRelay) -> SessionBackend:
@@ -21,7 +25,7 @@ def backend_of(settings: Settings, hooks: HookRelay) -> SessionBackend:
     more = hooks.register_backends()
     hot = backend_for(settings.url, more=more)
     if settings.archive is None:
-        return hot
+        return watched_tier(hot, hooks, tier=ONLY_TIER)
     if settings.url is None:
         raise ConfigurationError("an archive needs a hot tier in front of it: give url, for instance redis://localhost")
     if settings.url == settings.archive:
@@ -42,6 +46,7 @@ def backend_of(settings: Settings, hooks: HookRelay) -> SessionBackend:
             await hooks.notify("tier_degraded", tier=tier, reason=reason)
 
     archive = backend_for(settings.archive, more=more)
+    hot, archive = watched_tier(hot, hooks, tier="hot"), watched_tier(archive, hooks, tier="archive")
     return TieredBackend(hot, archive, acknowledge=settings.acknowledge, times=times, watcher=watcher)
 
 

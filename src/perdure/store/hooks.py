@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import inspect
 from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager
+from types import TracebackType
 from typing import Any
 from uuid import UUID
 
@@ -15,8 +17,9 @@ from perdure.backends import BackendFactory
 from perdure.errors import PluginError, QueryVetoedError
 from perdure.logs import EventLog
 from perdure.models import QueryRecord
+from perdure.store.reports import ActivePlugin
 
-__all__ = ["HookRelay"]
+__all__ = ["Around", "HookRelay"]
 
 log = EventLog("perdure.hooks")
 
@@ -42,6 +45,23 @@ class HookRelay:
         except Exception as error:
             raise PluginError(str(error)) from error
 
+    def active(self) -> list[ActivePlugin]:
+        """Every plugin, the first to be called first."""
+        installed = {id(plugin): package.metadata for plugin, package in self._manager.list_plugin_distinfo()}
+        found = []
+        for name, plugin in reversed(self._manager.list_name_plugin()):
+            package = installed.get(id(plugin))
+            hooks = sorted(caller.name for caller in self._manager.get_hookcallers(plugin) or ())
+            found.append(
+                ActivePlugin(
+                    name,
+                    tuple(hooks),
+                    package=None if package is None else package["Name"],
+                    version=None if package is None else package["Version"],
+                )
+            )
+        return found
+
     def register_backends(self) -> dict[str, BackendFactory]:
         """The URL schemes that plugins bring.
 
@@ -66,7 +86,22 @@ class HookRelay:
             try:
                 await self._call(implementation, facts)
             except Exception as error:  # noqa: BLE001 (an observer must not break what it observes)
-                log.error("hook.failed", hook=hook, plugin=implementation.plugin_name, error=_name(error))
+                self.failed(hook, implementation, error)
+
+    def around(self, hook: str, **facts: Any) -> Around:
+        """What every implementation of an `around_…` hook wants entered around a call, as one."""
+        return Around(self, hook, self._implementations(hook), facts)
+
+    def failed(self, hook: str, implementation: pluggy.HookImpl, error: Exception) -> None:
+        """Say that a hook failed: in the log, and to whoever counts that."""
+        plugin = str(implementation.plugin_name)
+        log.error("hook.failed", hook=hook, plugin=plugin, error=_name(error))
+        for listener in self._implementations("hook_failed"):
+            facts = {"hook": hook, "plugin": plugin, "error": _name(error)}
+            try:
+                listener.function(*(facts[name] for name in listener.argnames))
+            except Exception as failure:  # noqa: BLE001 (nor must whoever counts the failures)
+                log.error("hook.failed", hook="hook_failed", plugin=listener.plugin_name, error=_name(failure))
 
     async def prepare(self, session_id: UUID, query: QueryRecord) -> QueryRecord:
         """The query as it is to be stored, after every `prepare_query`.
@@ -103,6 +138,48 @@ class HookRelay:
             return answer
         async with asyncio.timeout(self._timeout_seconds):
             return await answer
+
+
+class Around:
+    """What plugins want entered around one call, entered one by one, the first given outermost.
+
+    They watch: one that fails is left out and said by name, and none can hold back an exception.
+    """
+
+    __slots__ = ("_entered", "_facts", "_hook", "_implementations", "_relay")
+
+    def __init__(
+        self, relay: HookRelay, hook: str, implementations: list[pluggy.HookImpl], facts: dict[str, Any]
+    ) -> None:
+        self._relay = relay
+        self._hook = hook
+        self._implementations = implementations
+        self._facts = facts
+        self._entered: list[tuple[pluggy.HookImpl, AbstractContextManager[object]]] = []
+
+    def __enter__(self) -> None:
+        for implementation in self._implementations:
+            try:
+                function: Callable[..., Any] = implementation.function
+                wanted: AbstractContextManager[object] | None = function(
+                    *(self._facts[name] for name in implementation.argnames)
+                )
+                if wanted is not None:
+                    wanted.__enter__()
+                    self._entered.append((implementation, wanted))
+            except Exception as error:  # noqa: BLE001 (who watches must not break what is watched)
+                self._relay.failed(self._hook, implementation, error)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        while self._entered:
+            implementation, wanted = self._entered.pop()
+            try:
+                wanted.__exit__(kind, error, trace)
+            except Exception as failure:  # noqa: BLE001 (as above)
+                if failure is not error:
+                    self._relay.failed(self._hook, implementation, failure)
 
 
 def _name(error: Exception) -> str:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Self
 from uuid import UUID
 
 from perdure.backends import BackendHealth
 
-__all__ = ["CleanupReport", "ImportReport", "RetentionReport", "StoreHealth", "TrackedQuery"]
+__all__ = ["ActivePlugin", "CleanupReport", "ImportReport", "RetentionReport", "StoreHealth", "TrackedQuery"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +59,14 @@ class ImportReport:
     deleted: int = 0
     failed: dict[UUID, str] = field(default_factory=dict)
 
+    def __iadd__(self, further: ImportReport) -> Self:
+        self.stored += further.stored
+        self.merged += further.merged
+        self.unchanged += further.unchanged
+        self.deleted += further.deleted
+        self.failed |= further.failed
+        return self
+
 
 @dataclass(frozen=True, slots=True)
 class StoreHealth:
@@ -69,3 +78,13 @@ class StoreHealth:
     def ok(self) -> bool:
         """Whether all of them are well."""
         return all(tier.ok for tier in self.tiers.values())
+
+
+@dataclass(frozen=True, slots=True)
+class ActivePlugin:
+    """A plugin that a store calls; `package` and `version` are those it was installed with, if it was."""
+
+    name: str
+    hooks: tuple[str, ...]
+    package: str | None = None
+    version: str | None = None

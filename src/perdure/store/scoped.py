@@ -41,6 +41,7 @@ from perdure.store.core import StoreCore
 from perdure.store.reports import TrackedQuery
 from perdure.store.tracking import Tracking
 from perdure.store.updating import save_difference, save_expiry
+from perdure.store.watching import watch_verbs
 
 __all__ = ["UserSessions"]
 
@@ -57,6 +58,7 @@ class UserSessions:
     def __init__(self, core: StoreCore, *, owner: str | None = None) -> None:
         self._core = core
         self._owner = owner
+        watch_verbs(self, core.hooks)
 
     async def create_session(
         self,

@@ -15,11 +15,11 @@ from perdure.models import Clock, Session, SessionFilter, SessionTotals, utc_now
 from perdure.models.names import checked_name
 from perdure.settings import Settings
 from perdure.store.arguments import MAX_PAGE, checked_filter, checked_limit, checked_session
-from perdure.store.backing import backend_of
+from perdure.store.backing import ONLY_TIER, backend_of
 from perdure.store.core import StoreCore
 from perdure.store.hooks import HookRelay
 from perdure.store.maintenance import Maintenance, Progress
-from perdure.store.reports import CleanupReport, ImportReport, RetentionReport, StoreHealth
+from perdure.store.reports import ActivePlugin, CleanupReport, ImportReport, RetentionReport, StoreHealth
 from perdure.store.scoped import UserSessions
 from perdure.store.writer import ChangeWriter
 
@@ -45,8 +45,11 @@ class SessionStore(UserSessions):
     ) -> None:
         settings = Settings() if settings is None else settings
         hooks = HookRelay(timeout_seconds=settings.hook_timeout_seconds) if hooks is None else hooks
-        super().__init__(StoreCore(backend, settings, hooks, ChangeWriter(backend), clock))
+        # A trace that tiers are watched for must not lay what one caller wrote to another.
+        writer = ChangeWriter(backend, in_context=hooks.listens("around_tier_call"))
+        super().__init__(StoreCore(backend, settings, hooks, writer, clock))
         self._maintenance = Maintenance(self._core)
+        self._told_of_opening = False
 
     @classmethod
     def open(
@@ -83,8 +86,15 @@ class SessionStore(UserSessions):
         """The settings in force."""
         return self._core.settings
 
+    @property
+    def plugins(self) -> list[ActivePlugin]:
+        """The plugins that are called, the first one first."""
+        return self._core.hooks.active()
+
     async def __aenter__(self) -> Self:
         await self._core.backend.open()
+        self._told_of_opening = True
+        await self._core.notify("store_opened", store=self)
         self._maintenance.start()
         return self
 
@@ -98,6 +108,9 @@ class SessionStore(UserSessions):
 
     async def aclose(self) -> None:
         """Finish what is on its way, and close what was opened. Repeatable."""
+        if self._told_of_opening:
+            self._told_of_opening = False
+            await self._core.notify("store_closing", store=self)
         await self._maintenance.stop()
         await self._core.writer.finish()
         await self._core.backend.aclose()
@@ -149,7 +162,7 @@ class SessionStore(UserSessions):
     async def health(self) -> StoreHealth:
         """How each tier is: whether it answers, how fast, when it was last swept, what is due. Never raises."""
         health = await self._core.backend.health(now=self._core.now())
-        return StoreHealth(dict(health.tiers) or {"store": health})
+        return StoreHealth(dict(health.tiers) or {ONLY_TIER: health})
 
     async def get_totals(self, wanted: SessionFilter | None = None) -> SessionTotals:
         """What the matching sessions amount to, active and archived, counted where they are kept."""

@@ -13,6 +13,7 @@ from perdure.logs import EventLog
 from perdure.models import QueryRecord, StoredQuery
 from perdure.models.names import checked_name
 from perdure.store.core import StoreCore
+from perdure.store.hooks import Around
 from perdure.store.reports import TrackedQuery
 from perdure.values import plain, repr_of
 
@@ -55,41 +56,85 @@ class Tracking:
         self._session_id = session_id
         self._owner = owner
         self._strict = strict
-        self._began = 0.0
+        self._began = self._elapsed_ms = 0.0
+        self._raised: BaseException | None = None
+        self._around: Around | None = None
 
     async def __aenter__(self) -> Self:
-        self._began = time.perf_counter()
-        return self
+        return self.begin()
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        elapsed_ms = (time.perf_counter() - self._began) * 1000
+        self.end(error)
+        try:
+            await self.record()
+        except asyncio.CancelledError as cancelled:
+            self.leave(cancelled)
+            raise
+        self.conclude()
+
+    def begin(self) -> Self:
+        """Start the clock. Where there can be no `async with`, follow the block by `end`, `record` and `conclude`."""
+        if self._core.hooks.listens("around_verb"):
+            self._around = self._core.hooks.around("around_verb", verb="tracking", session_id=self._session_id)
+            self._around.__enter__()
+        self._began = time.perf_counter()
+        return self
+
+    def end(self, error: BaseException | None = None) -> None:
+        """Stop the clock, and note what the block raised."""
+        self._elapsed_ms = (time.perf_counter() - self._began) * 1000
+        self._raised = error
         if error is not None:
             self.error = _error_text(error)
-        recording = asyncio.create_task(self._record_or_say_why_not(elapsed_ms))
+
+    async def record(self) -> None:
+        """Store the query, or note in `failure` why it cannot be; raises only where it is cancelled."""
+        recording = asyncio.create_task(self._record_or_say_why_not())
         try:
             # Shielded: the block has run, and being cancelled now must not lose the record of it.
             await asyncio.shield(recording)
         except asyncio.CancelledError:
             await asyncio.wait([recording])
             raise
-        if self.failure is not None and self._strict and error is None:
+
+    def conclude(self, failure: Exception | None = None) -> None:
+        """Raise what kept it from being recorded, if that is wanted (`strict`) and the block itself raised nothing.
+
+        `failure` is for a recording that did not even begin.
+        """
+        if failure is not None:
+            self._say_why_not(failure)
+        raised, self._raised = self._raised, None
+        self.leave(raised)
+        if self.failure is not None and self._strict and raised is None:
             raise self.failure
 
-    async def _record_or_say_why_not(self, elapsed_ms: float) -> None:
-        try:
-            await self._record(elapsed_ms)
-        except Exception as failure:  # noqa: BLE001 (it must not take the place of what the block did)
-            self.failure = failure
-            log.warning(
-                "query.not_recorded",
-                session_id=str(self._session_id),
-                query_type=self._kept_type(),
-                error=type(failure).__name__,
+    def leave(self, error: BaseException | None) -> None:
+        """Tell who watches that it is over; only where `conclude` is not reached. Repeatable."""
+        around, self._around = self._around, None
+        if around is not None:
+            around.__exit__(
+                None if error is None else type(error), error, None if error is None else error.__traceback__
             )
 
-    async def _record(self, elapsed_ms: float) -> None:
+    async def _record_or_say_why_not(self) -> None:
+        try:
+            await self._record()
+        except Exception as failure:  # noqa: BLE001 (it must not take the place of what the block did)
+            self._say_why_not(failure)
+
+    def _say_why_not(self, failure: Exception) -> None:
+        self.failure = failure
+        log.warning(
+            "query.not_recorded",
+            session_id=str(self._session_id),
+            query_type=self._kept_type(),
+            error=type(failure).__name__,
+        )
+
+    async def _record(self) -> None:
         core = self._core
         draft = core.draft(self._owner)
         record = QueryRecord(
@@ -97,7 +142,7 @@ class Tracking:
             query_type=self._kept_type(),
             parameters=self._kept(self.parameters),
             result_summary=_text(self.result_summary),
-            execution_time_ms=elapsed_ms,
+            execution_time_ms=self._elapsed_ms,
             cache_hit=bool(self.cache_hit),
             error=_text(self.error),
             metadata=self._kept(self.metadata),

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from contextvars import Context, copy_context
 from dataclasses import dataclass, replace
 from itertools import count, takewhile
 from typing import Self
@@ -39,6 +40,8 @@ class Submission:
     alone: bool = False
     sent: SessionChange | None = None
     outcome: asyncio.Future[Applied] | None = None
+    context: Context | None = None
+    """That of the caller, where it is to be sent in it and not by the caller."""
 
     def __post_init__(self) -> None:
         self.alone = self.alone or not self.draft.keys() <= _MERGEABLE
@@ -50,11 +53,15 @@ class Submission:
 
 
 class ChangeWriter:
-    """Sends the changes of one store. Every caller gets its own outcome; cancelling one cancels no other."""
+    """Sends the changes of one store. Every caller gets its own outcome; cancelling one cancels no other.
 
-    def __init__(self, backend: SessionBackend) -> None:
+    With `in_context`, what waited is sent in the context of who waited longest; otherwise in any one.
+    """
+
+    def __init__(self, backend: SessionBackend, *, in_context: bool = False) -> None:
         self.id = uuid7()
         self._backend = backend
+        self._in_context = in_context
         self._numbers = count(1)
         self._lanes: dict[UUID, list[Submission]] = {}
         self._draining: set[asyncio.Task[None]] = set()
@@ -75,6 +82,8 @@ class ChangeWriter:
                 # Cancelled, its change may still be on its way; the higher id of the next bars it from coming late.
                 self._hand_over(session_id, lane)
         submission.outcome = asyncio.get_running_loop().create_future()
+        if self._in_context:
+            submission.context = copy_context()
         lane.append(submission)
         try:
             return await submission.outcome
@@ -108,7 +117,10 @@ class ChangeWriter:
                 group = _next_group(lane)
                 del lane[: len(group)]
                 try:
-                    await self._send(session_id, group)
+                    if group[0].context is None:
+                        await self._send(session_id, group)
+                    else:
+                        await asyncio.create_task(self._send(session_id, group), context=group[0].context)
                 finally:
                     _cancel(group)
         finally:

@@ -336,6 +336,7 @@ async def test_what_hot_holds_is_not_archived_by_what_the_archive_says() -> None
     assert [done.session_id for done in await pair.sweep(limit=1)] == [sessions[2].id]
     for session in sessions[:2]:
         assert (await whole(pair.tiers, session.id)).archived_at is None
+    assert (await pair.archive.inner.health(now=FOREVER)).due == 0, "what hot judges does not stay due"
 
 
 async def test_hot_is_swept_first_and_a_claim_is_of_one_tier() -> None:
@@ -502,6 +503,17 @@ async def test_what_was_deleted_stays_so_whichever_tier_remembers() -> None:
             (pair.hot_data if forget == "hot" else pair.archive_data).tombstones.clear()
             assert await take(pair, session) is AbsorbOutcome.DELETED
             assert await pair.tiers.read(session.id) is None
+
+
+async def test_what_was_archived_on_purpose_and_comes_from_elsewhere_is_still_to_be_told_of() -> None:
+    pair, session = await expired()
+    await pair.tiers.apply(session.id, ChangeMaker().change(at=START, archive=True))
+    copy = await whole(pair.tiers, session.id)
+    (done,) = await pair.tiers.absorb([copy])
+    assert done.outcome is AbsorbOutcome.UNCHANGED
+    delivered: list[StoredSession] = []
+    await pair.sweep(delivered=delivered)
+    assert delivered == [copy]
 
 
 async def test_copies_are_told_of_the_tier_that_judges() -> None:

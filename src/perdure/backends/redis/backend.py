@@ -101,7 +101,7 @@ class RedisBackend:
         """See `SessionBackend.health`."""
         began = time.perf_counter()
         try:
-            servers, due, swept = await asyncio.gather(
+            servers, (due, since), swept = await asyncio.gather(
                 checking.facts_of(self._wire),
                 checking.count_due(self._wire, self._layout, now),
                 checking.last_sweep(self._wire, self._layout),
@@ -118,6 +118,7 @@ class RedisBackend:
             latency_ms=_since(began),
             last_swept_at=swept,
             due=due,
+            due_since=since,
             details=details,
             warnings=tuple(warnings),
         )
@@ -198,12 +199,11 @@ class RedisBackend:
         """See `SessionBackend.aggregate`. Reads every session that matches, whole, a few hundred at a time."""
         left_out, tally = frozenset(without), Tally()
         async for ids in self._listing.matching(wanted, batch=COUNTED_AT_ONCE):
-            wanted_ids = [known for known in ids if known not in left_out]
-            for known, session in zip(wanted_ids, await self._reading.read_many(wanted_ids), strict=True):
+            for session in await self._reading.read_many([known for known in ids if known not in left_out]):
                 if isinstance(session, StoredSession):
                     tally.add(session)
                 elif session is not None:
-                    log.warning("session.unreadable", session_id=str(known), error=str(session))
+                    log.warning("session.uncounted", error=str(session))
         return tally.totals()
 
     async def start_sweep(self, *, now: datetime, interval: timedelta) -> bool:

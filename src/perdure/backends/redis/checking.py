@@ -8,13 +8,14 @@ from datetime import datetime
 from typing import Any
 
 from perdure.backends.redis.address import RedisAddress
-from perdure.backends.redis.codec import instant_of, pairs_of, score_of
+from perdure.backends.redis.codec import instant_of, score_of
 from perdure.backends.redis.keys import Layout
 from perdure.backends.redis.meanings import NAME, code_of, mapped
 from perdure.backends.redis.scripting import script
 from perdure.backends.redis.sending import Call, Wire
 from perdure.errors import BackendError, ConfigurationError, SchemaError
 from perdure.logs import EventLog
+from perdure.models.times import from_micros
 
 __all__ = [
     "FORMAT",
@@ -139,7 +140,7 @@ def _info(reply: Any) -> dict[str, str]:
 
 
 def _setting(reply: Any) -> str | None:
-    values = list(pairs_of(reply).values())
+    values = list(reply.values()) if isinstance(reply, dict) else reply[1::2]
     return values[0].decode("utf-8", "replace") if values else None
 
 
@@ -179,7 +180,7 @@ async def check_rights(wire: Wire, layout: Layout) -> None:
 async def layout_of(wire: Wire, layout: Layout) -> dict[bytes, bytes] | None:
     """What is noted of how the data is laid out; None where there is no data."""
     reply = await wire.send(Call(script("layout"), 0, (layout.meta,), ()))
-    return pairs_of(reply) or None
+    return dict(zip(reply[::2], reply[1::2], strict=True)) or None
 
 
 async def check_layout(wire: Wire, layout: Layout) -> None:
@@ -206,17 +207,18 @@ async def check_layout(wire: Wire, layout: Layout) -> None:
         )
 
 
-async def count_due(wire: Wire, layout: Layout, now: datetime) -> int:
-    """How many sessions are due, up to 1,000."""
+async def count_due(wire: Wire, layout: Layout, now: datetime) -> tuple[int, datetime | None]:
+    """How many sessions are due, up to 1,000, and since when the longest due of them has been."""
     keys = list(layout.every_due())
     groups = [[key] for key in keys] if wire.servers.is_cluster else [keys]
     calls = [Call(script("count_due"), bucket, group, (score_of(now),)) for bucket, group in enumerate(groups)]
-    count = 0
+    count, since = 0, list[float]()
     for reply in await wire.send_all(calls):
         if isinstance(reply, Exception):
             raise reply
-        count += reply
-    return min(count, DUE_COUNTED)
+        count += reply[0]
+        since += [] if reply[1] is None else [float(reply[1])]
+    return min(count, DUE_COUNTED), from_micros(round(min(since))) if since else None
 
 
 async def last_sweep(wire: Wire, layout: Layout) -> datetime | None:

@@ -8,7 +8,7 @@ the section, then the key. The scripts read and write the same; see `scripts/par
 from __future__ import annotations
 
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
@@ -23,7 +23,6 @@ __all__ = [
     "field_of",
     "instant_of",
     "names_text",
-    "pairs_of",
     "read_head",
     "read_session",
     "read_summary",
@@ -225,27 +224,21 @@ def read_head(head: bytes, front: bytes) -> str:
     return head[1:].decode()
 
 
-def pairs_of(reply: Sequence[bytes] | Mapping[bytes, bytes]) -> dict[bytes, bytes]:
-    """What a hash holds, however the protocol puts it."""
-    if isinstance(reply, Mapping):
-        return dict(reply)
-    return dict(zip(reply[::2], reply[1::2], strict=True))
-
-
 def read_session(
-    session_id: UUID, fields: dict[bytes, bytes], bodies: Sequence[bytes], *, history: int | None = None
+    session_id: UUID, fields: Sequence[bytes], bodies: Sequence[bytes], *, history: int | None = None
 ) -> StoredSession:
-    """The session in what a hash holds, which is used up, and the newest `history` of its queries (None: all).
+    """The session in the fields and values of a hash, and the newest `history` of its queries (None: all).
 
     Raises:
         ValueError, OverflowError: its facts cannot be read, there is an entry in a section that does not exist, or a
             part of the history is missing.
     """
-    session = read_summary(session_id, fields.pop(_FACTS, None), fields.pop(_LABELS, None))
-    if others := fields.pop(_WRITERS, None):
+    values = dict(zip(fields[::2], fields[1::2], strict=True))
+    session = read_summary(session_id, values.pop(_FACTS, None), values.pop(_LABELS, None))
+    if others := values.pop(_WRITERS, None):
         session.writers += b"".join([_remembered(entry) for entry in others[:-1].split(b";")])
     sections = session.sections
-    for name, raw in fields.items():
+    for name, raw in values.items():
         section = _SECTIONS.get(name[0]) if name else None
         if section is None:
             raise ValueError(f"it has an entry in no section: {name[:40]!r}")

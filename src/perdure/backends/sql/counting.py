@@ -31,20 +31,26 @@ class HealthFacts(NamedTuple):
 
     last_swept_at: datetime | None
     due: int
+    due_since: datetime | None
     details: dict[str, Any]
 
 
 def health_of(connection: sqlite3.Connection, *, now: datetime) -> HealthFacts:
     """The facts of `BackendHealth`, at a cost that does not depend on how many sessions there are."""
     swept = connection.execute(SQL.select_sweep, {"name": SWEEP}).fetchone()
-    due = connection.execute(SQL.count_due, {"now": to_micros(now), "most": _DUE_COUNTED}).fetchone()[0]
+    due, since = connection.execute(SQL.count_due, {"now": to_micros(now), "most": _DUE_COUNTED}).fetchone()
     pages, page_bytes = (connection.execute(f"PRAGMA {name}").fetchone()[0] for name in ("page_count", "page_size"))
     details = {
         "sqlite_version": sqlite3.sqlite_version,
         "journal_mode": connection.execute("PRAGMA journal_mode").fetchone()[0],
         "size_bytes": pages * page_bytes,
     }
-    return HealthFacts(None if swept is None else from_micros(swept[0]), due, details)
+    return HealthFacts(
+        last_swept_at=None if swept is None else from_micros(swept[0]),
+        due=due,
+        due_since=None if since is None else from_micros(since),
+        details=details,
+    )
 
 
 def totals_in(connection: sqlite3.Connection, *, wanted: SessionFilter, without: Collection[UUID]) -> SessionTotals:

@@ -104,7 +104,15 @@ class SqliteBackend:
         except BackendError as error:
             return BackendHealth(self.name, ok=False, latency_ms=_since(began), error=str(error))
         details = {"path": str(self.path), **facts.details}
-        return BackendHealth(self.name, True, _since(began), facts.last_swept_at, facts.due, details)
+        return BackendHealth(
+            self.name,
+            ok=True,
+            latency_ms=_since(began),
+            last_swept_at=facts.last_swept_at,
+            due=facts.due,
+            due_since=facts.due_since,
+            details=details,
+        )
 
     async def create(self, session: StoredSession, *, fresh: bool = False) -> None:
         """See `SessionBackend.create`."""

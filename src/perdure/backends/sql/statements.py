@@ -113,8 +113,10 @@ class _Statements:
             .order_by(s.due_at, s.id)
             .limit(bindparam("limit"))
         )
-        due = select(literal(1)).where(s.due_at <= bindparam("now")).limit(bindparam("most"))
-        self.count_due = text_of(select(func.count()).select_from(due.subquery()))
+        due = (
+            select(s.due_at).where(s.due_at <= bindparam("now")).order_by(s.due_at).limit(bindparam("most")).subquery()
+        )
+        self.count_due = text_of(select(func.count(), func.min(due.c.due_at)))
         this = (_is(s.id), _is(s.version), _is(s.head))
         self.archive_session = text_of(
             update(sessions).where(*this, s.archived_at.is_(None)).values(archived_at=bindparam("at"))

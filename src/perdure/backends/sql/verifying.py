@@ -44,7 +44,7 @@ def _is_expected(thing: Any, name: Any, kind: str, reflected: bool, compared: An
     return reflected or kind != "foreign_key_constraint" or thing._ddl_if is None
 
 
-def _sentence(entry: tuple[Any, ...]) -> str | None:
+def _sentence(entry: tuple[Any, ...]) -> str | None:  # noqa: C901 (one sentence for each kind of difference)
     match entry:
         case ("add_table", table):
             return f"table {table.name} is missing"

@@ -18,6 +18,8 @@ __all__ = ["HotAbsorption"]
 TRIES = 8
 """How often a copy is taken that is written to meanwhile."""
 
+_CHANGED = (AbsorbOutcome.STORED, AbsorbOutcome.MERGED, AbsorbOutcome.FORKED)
+
 
 class HotAbsorption:
     """`absorb`: what moves between the tiers meanwhile is united where it arrives."""
@@ -76,8 +78,9 @@ class HotAbsorption:
             # Where it was archived just now, the copy in hot would judge over what the archive has.
             for session_id in await self._archive.run(lambda archive: archive.copies(stored)):
                 await self._unite_in_archive(session_id)
-        for session in those:
-            if session.archived_at is not None:
+        for session, absorbed in zip(those, done, strict=True):
+            # What was archived here already is not told of yet, and has to be.
+            if session.archived_at is not None and absorbed.outcome in _CHANGED:
                 await self._put_away(session.id)
 
     async def _unite_in_archive(self, session_id: UUID) -> None:

@@ -133,12 +133,14 @@ class TieredBackend:
             "hot": replace(hot, last_swept_at=swept_at, warnings=(*hot.warnings, *more)),
             "archive": replace(archive, last_swept_at=swept_at),
         }
+        swept = (hot, archive) if self._hot_first else (archive,)
         return BackendHealth(
             self.name,
             ok=hot.ok and archive.ok,
             latency_ms=(time.perf_counter() - began) * 1000,
             last_swept_at=swept_at,
-            due=hot.due + archive.due if self._hot_first else archive.due,
+            due=sum(tier.due for tier in swept),
+            due_since=min((tier.due_since for tier in swept if tier.due_since is not None), default=None),
             details={"acknowledge": self.acknowledge},
             error="; ".join(f"{tier.backend}: {tier.error}" for tier in (hot, archive) if tier.error) or None,
             warnings=tuple(f"{role}: {warning}" for role, tier in tiers.items() for warning in tier.warnings),

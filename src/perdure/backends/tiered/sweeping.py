@@ -59,12 +59,21 @@ class HotSweep:
             if found is None or not (found.sessions or found.unreadable):
                 return claimed
             held = await self.held([session.id for session in found])
-            for session_id, standing in held.items():
-                if isinstance(standing, Tombstone):  # deleting it was begun, and is finished here
-                    await self._bury_in_archive(session_id, standing)
+            await self._settle([session for session in found if session.id in held], held, now)
             rest = [session for session in found if session.id not in held]
             claimed = Claimed(rest, found.unreadable)
         return claimed
+
+    async def _settle(
+        self, sessions: Sequence[StoredSession], held: Mapping[UUID, Copy | Tombstone], now: datetime
+    ) -> None:
+        """Let what the archive has of these be due no longer, since hot judges."""
+        for session in sessions:
+            if isinstance(tombstone := held[session.id], Tombstone):  # deleting it was begun, and is finished here
+                await self._bury_in_archive(session.id, tombstone)
+        if copies := [session for session in sessions if isinstance(held[session.id], Copy)]:
+            as_checkpoints = partial(_archive, sessions=copies, at=now)
+            await self._archive.run_delivering(as_checkpoints, _nobody)
 
     async def archive(self, sessions: Sequence[StoredSession], *, at: datetime, deliver: Deliver) -> list[Archived]:
         """See `SessionBackend.archive`: absorb, deliver, evict, in this order."""
@@ -229,3 +238,7 @@ async def _dry_purge(
     archive: SessionBackend, *, archived_before: datetime, now: datetime, limit: int, among: Sequence[UUID] | None
 ) -> Purged:
     return await archive.purge(archived_before=archived_before, now=now, limit=limit, among=among, dry_run=True)
+
+
+async def _nobody(sessions: Sequence[StoredSession]) -> None:
+    """There is nothing to tell: hot judges whether the session is active."""

@@ -59,8 +59,9 @@ class Report:
         months = [month for series in self._closes.values() for month in series.months]
         self._heading("perdure demo", f"five companies, monthly closes {min(months)} to {max(months)}")
         self._say(f"The store is {self._run.place}")
-        if self._run.archive is not None:
-            self._say(f"Expired sessions go to {shown_url(self._run.archive)}")
+        archive = self._run.settings().archive
+        if archive is not None:
+            self._say(f"Expired sessions go to {shown_url(archive)}")
         if found is None:
             self._say(f"A new session of the user {session.user_id!r}, for {duration(session.time_remaining)}:")
             self._say(f"  {session.id}")
@@ -136,8 +137,8 @@ class Report:
         if self._temporary:
             self._heading("What next?", "these servers end here, with all that they hold")
             next_steps = {
-                "perdure dev-servers": "keeps two running, and says how to use them",
-                "perdure demo": "run twice there, it goes on with its session",
+                "perdure dev-servers": "keeps two running, and says where they are",
+                "perdure demo": "run twice there, goes on with its session",
             }
         else:
             self._heading("What next?", "everything is kept")

@@ -113,6 +113,18 @@ class LifecyclePromises:
         await backend.claim_expired(now=EXPIRY, lease=HOUR, limit=1, max_bytes=ANY_SIZE)
         assert (await backend.health(now=EXPIRY)).due == 0
 
+    async def test_health_tells_since_when_the_longest_due_has_been(self, backend: SessionBackend) -> None:
+        for later in (MINUTE, timedelta(), 2 * MINUTE, HOUR):
+            await created(backend, expires_at=EXPIRY + later)
+        await created(backend, expires_at=EXPIRY - MINUTE, archived_at=START)
+        assert [(await backend.health(now=EXPIRY + after)).due_since for after in (-MINUTE, timedelta(), HOUR)] == [
+            None,
+            EXPIRY,
+            EXPIRY,
+        ]
+        await backend.claim_expired(now=EXPIRY, lease=HOUR, limit=1, max_bytes=ANY_SIZE)
+        assert (await backend.health(now=EXPIRY + 3 * MINUTE)).due_since == EXPIRY + MINUTE
+
     async def test_health_tells_when_the_last_sweep_started(self, backend: SessionBackend) -> None:
         assert (await backend.health(now=START)).last_swept_at is None
         await backend.start_sweep(now=START, interval=HOUR)

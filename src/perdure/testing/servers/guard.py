@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 import subprocess
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from signal import SIGKILL, Signals
 from typing import IO, Any
 
-__all__ = ["Guard", "children_of"]
+__all__ = ["Guard", "all_ended", "children_of", "has_ended"]
+
+POLL_SECONDS = 0.01
 
 # It reads the id of the process that is to die with us, an empty line when there is none any more, folders to remove,
 # and the end of the pipe when we are gone. A process may have been stopped, and is woken to hear its signal; if it does
@@ -114,3 +117,28 @@ def children_of(pid: int) -> set[int]:
         except (FileNotFoundError, ProcessLookupError):
             continue  # that thread has ended meanwhile
     return found
+
+
+def all_ended(pids: Iterable[int], *, within_seconds: float) -> bool:
+    """Wait for the end of processes, which need not be our own children; False if some are still there."""
+    deadline = time.monotonic() + within_seconds
+    while not all(map(has_ended, pids)):
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(POLL_SECONDS)
+    return True
+
+
+def has_ended(pid: int) -> bool:
+    """Whether a process, which need not be our own child, holds nothing any more; that of nobody has ended, too."""
+    if not Path("/proc/self/stat").exists():  # no Linux
+        try:
+            os.kill(pid, 0)
+        except ProcessLookupError:
+            return True
+        return False
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except (FileNotFoundError, ProcessLookupError):
+        return True
+    return state in "ZX"  # its parent has only not noticed yet

@@ -29,6 +29,7 @@ T = TypeVar("T")
 
 USER = "perdure"
 DATABASE = "postgres"
+PATIENCE_SECONDS = 30.0
 
 _CLEAR = """
 DO $$
@@ -109,10 +110,16 @@ class PostgresServer(LocalServer):
         return f"postgresql://{USER}@/{DATABASE}?host={quote(str(self.data))}&port={self.port}"
 
     def execute(self, *statements: str, database: str = DATABASE) -> list[tuple[Any, ...]]:
-        """Run statements one by one, each its own transaction; the rows of the last. About 10 ms for the connection."""
+        """Run statements one by one, each its own transaction; the rows of the last. About 10 ms for the connection.
+
+        Raises:
+            TimeoutError: a statement took longer than 30 s.
+        """
 
         async def run() -> list[tuple[Any, ...]]:
-            connection = await asyncpg.connect(self.url_of(database), ssl=False)
+            connection = await asyncpg.connect(
+                self.url_of(database), ssl=False, timeout=PATIENCE_SECONDS, command_timeout=PATIENCE_SECONDS
+            )
             try:
                 rows: list[Any] = []
                 for statement in statements:

@@ -15,7 +15,7 @@ from types import TracebackType
 from typing import Any, ClassVar, Self, TypeVar
 
 from perdure.testing.servers.errors import ServerError
-from perdure.testing.servers.guard import Guard, children_of
+from perdure.testing.servers.guard import Guard, all_ended, children_of
 
 __all__ = ["LocalServer"]
 
@@ -132,9 +132,13 @@ class LocalServer(ABC):
         """SIGKILL, to its children too: whatever it had not handed to the system is lost. Returns when it is gone."""
         process = self._running_process()
         self.stop()  # so that it starts no child unseen
-        _signal_all({process.pid, *children_of(process.pid)}, signal.SIGKILL)
+        children = children_of(process.pid)
+        _signal_all({process.pid, *children}, signal.SIGKILL)
         process.wait()
         self._forget_process()
+        # They may hold its port and what they share for as long as they have not heard of their end.
+        if not all_ended(children, within_seconds=END_SECONDS):
+            raise ServerError(f"children of {self.kind} are still there {END_SECONDS} s after SIGKILL")
 
     def terminate(self) -> None:
         """Let it end cleanly, everything written; does nothing if it does not run. Its data stay for `start`.
@@ -238,12 +242,9 @@ class LocalServer(ABC):
 
     def _launch(self, port: int) -> None:
         assert self._guard is not None
-        # What is set for clients of a Postgres, or in a user's language, is not meant for this one.
-        env = {name: value for name, value in os.environ.items() if not name.startswith(("PG", "LC_", "LANG"))}
+        env = {**os.environ, "LC_ALL": "C", "TZ": "UTC"}  # what it says is read here
         with self.log_path.open("ab") as log:
-            self._process = self._guard.launch(
-                self._command(port), log=log, cwd=self._cwd, env={**env, "LC_ALL": "C", "TZ": "UTC"}, **self._who
-            )
+            self._process = self._guard.launch(self._command(port), log=log, cwd=self._cwd, env=env, **self._who)
 
     def _answers_by(self, deadline: float, port: int) -> bool:
         while time.monotonic() < deadline:

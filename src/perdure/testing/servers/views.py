@@ -20,19 +20,9 @@ class KnownNode:
     slots: tuple[tuple[int, int], ...]
 
     @property
-    def failed(self) -> bool:
-        """Whether it is gone, or may be."""
-        return not self.flags.isdisjoint({"fail", "fail?", "noaddr"})
-
-    @property
     def in_handshake(self) -> bool:
         """Whether the two have not met properly yet."""
         return "handshake" in self.flags
-
-    @property
-    def slot_count(self) -> int:
-        """How many slots it is the master of."""
-        return sum(last - first + 1 for first, last in self.slots)
 
     def holds(self, slot: int) -> bool:
         """Whether it is the master of a slot."""

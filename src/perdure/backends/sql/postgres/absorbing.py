@@ -143,7 +143,8 @@ async def store_all(
     """Rows of `store_sessions`: id, what became of it, and version, head and archived flag of a copy in its way."""
     facts, contents = packed(bundles)
     wanted = None if tickets is None else as_json({str(known): ticket for known, ticket in tickets.items()})
-    return await connection.fetch(sql.store_sessions, facts, wanted, absorbing, *contents.columns())
+    rows: list[Any] = await connection.fetch(sql.store_sessions, facts, wanted, absorbing, *contents.columns())
+    return rows
 
 
 async def _merge_all(

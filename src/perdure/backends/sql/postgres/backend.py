@@ -118,7 +118,16 @@ class PostgresBackend:
             return BackendHealth(self.name, ok=False, latency_ms=_since(began), error=str(error))
         details = {**facts.details, "connections_held": self._for_changes.held + self._connections.held}
         latency = _since(began)
-        return BackendHealth(self.name, True, latency, facts.last_swept_at, facts.due, details, warnings=facts.warnings)
+        return BackendHealth(
+            self.name,
+            ok=True,
+            latency_ms=latency,
+            last_swept_at=facts.last_swept_at,
+            due=facts.due,
+            due_since=facts.due_since,
+            details=details,
+            warnings=facts.warnings,
+        )
 
     async def create(self, session: StoredSession, *, fresh: bool = False) -> None:
         """See `SessionBackend.create`."""
@@ -152,8 +161,15 @@ class PostgresBackend:
         owner: str | None = None,
     ) -> HistoryPage | None:
         """See `SessionBackend.queries`."""
-        bounds = {"after": after, "before": before, "limit": limit}
-        work = partial(reading.read_page, sql=self._sql, session_id=session_id, owner=owner, **bounds)
+        work = partial(
+            reading.read_page,
+            sql=self._sql,
+            session_id=session_id,
+            owner=owner,
+            after=after,
+            before=before,
+            limit=limit,
+        )
         return await self._run(work, repeatable=True)
 
     async def find(self, wanted: SessionFilter, *, cursor: str | None = None, limit: int) -> Page[SessionSummary]:
@@ -211,8 +227,16 @@ class PostgresBackend:
         dry_run: bool = False,
     ) -> Purged:
         """See `SessionBackend.purge`."""
-        terms = {"archived_before": archived_before, "now": now, "limit": limit, "among": among, "dry_run": dry_run}
-        return await self._run_long(partial(writing.purge_from, sql=self._sql, **terms), repeatable=dry_run)
+        work = partial(
+            writing.purge_from,
+            sql=self._sql,
+            archived_before=archived_before,
+            now=now,
+            limit=limit,
+            among=among,
+            dry_run=dry_run,
+        )
+        return await self._run_long(work, repeatable=dry_run)
 
     async def aggregate(self, wanted: SessionFilter, *, without: Collection[UUID] = ()) -> SessionTotals:
         """See `SessionBackend.aggregate`."""

@@ -89,7 +89,7 @@ class GroupCommit:
             (outcome,) = await self._send([waiting])
         finally:
             if self._queue:
-                self._connections.start(self._drain())
+                _ = self._connections.start(self._drain())
             else:
                 self._busy = False
         if outcome is None:
@@ -146,11 +146,15 @@ class GroupCommit:
             for waiting in batch:  # none was applied, and it may be for one of them only
                 await self._commit([waiting])
         else:
-            for waiting, outcome in zip(batch, outcomes, strict=True):
-                if outcome is None:
-                    self._queue.setdefault(waiting.session_id, deque()).appendleft(waiting)
-                else:
-                    waiting.tell(outcome)
+            self._tell(batch, outcomes)
+
+    def _tell(self, batch: Sequence[_Waiting], outcomes: Sequence[Applied | PerdureError | None]) -> None:
+        """Give each its outcome; what has none yet goes first next time."""
+        for waiting, outcome in zip(batch, outcomes, strict=True):
+            if outcome is None:
+                self._queue.setdefault(waiting.session_id, deque()).appendleft(waiting)
+            else:
+                waiting.tell(outcome)
 
     async def _send(self, batch: Sequence[_Waiting]) -> Sequence[Applied | PerdureError | None]:
         async def work(connection: Connection) -> Sequence[Applied | PerdureError | None]:

@@ -213,7 +213,7 @@ class Connections:
             self._idle.append(connection)
         else:
             self._held -= 1
-            self.start(end(connection))
+            _ = self.start(end(connection))
 
 
 class _LostError(Exception):

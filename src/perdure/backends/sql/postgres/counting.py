@@ -12,6 +12,7 @@ from sqlalchemy import (
     ARRAY,
     BigInteger,
     Column,
+    ColumnClause,
     Float,
     Select,
     Subquery,
@@ -125,7 +126,7 @@ def _matching(labels: Any, names: tuple[str, ...], archived: bool | None) -> Sub
         same = [other.c[column] == first.c[column] for column in ("archived", "created_at", "session_id")]
         found = found.where(exists().where(other.c.label == bindparam(name, type_=Text), *same))
     if "without" in names:
-        ids = func.unnest(bindparam("without", type_=ARRAY(Text))).table_valued("id", name="w")
+        ids = func.unnest(bindparam("without", type_=ARRAY(Text))).table_valued("id").render_derived(name="w")
         found = found.where(~exists().where(cast(ids.c.id, Uuid) == first.c.session_id))
     return found.subquery("matching")
 
@@ -133,7 +134,7 @@ def _matching(labels: Any, names: tuple[str, ...], archived: bool | None) -> Sub
 def _by_query_type(schema: str, matching: Subquery, queries: Any) -> Select[Any]:
     """Queries, errors among them, those that say how long they took, and how long, by type."""
     # Once for each query: the offset keeps the look into the text from being done for each use of it.
-    facts = literal_column(f"{quoted(schema)}.query_facts(q.body)")
+    facts: ColumnClause[Any] = literal_column(f"{quoted(schema)}.query_facts(q.body)")
     looked = (
         select(facts.label("facts"))
         .select_from(matching.join(queries, queries.c.session_id == matching.c.session_id))

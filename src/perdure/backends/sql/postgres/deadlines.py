@@ -12,7 +12,7 @@ LOOK_S = 0.5
 
 
 class Deadlines:
-    """Ends what takes too long, as `asyncio.timeout` does, which makes a timer for each call and takes a tenth of it."""
+    """Ends what takes too long, as `asyncio.timeout` does, without making a timer for each call."""
 
     def __init__(self) -> None:
         self._watched: set[_Watched] = set()

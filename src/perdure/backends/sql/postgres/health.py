@@ -24,19 +24,26 @@ class HealthFacts(NamedTuple):
 
     last_swept_at: datetime | None
     due: int
+    due_since: datetime | None
     details: dict[str, Any]
     warnings: tuple[str, ...]
 
 
 async def health_of(connection: Connection, schema: str, *, now: datetime) -> HealthFacts:
-    """The facts of `BackendHealth`, in one round trip, at a cost that does not depend on how many sessions there are."""
+    """The facts of `BackendHealth`, in one round trip, at a cost that does not depend on the number of sessions."""
     tables = sorted(metadata.tables)
     row = await connection.fetchrow(_statement(schema), to_micros(now), SWEEP, schema, tables, _DUE_COUNTED)
     assert row is not None
     facts = dict(row)
-    swept = facts.pop("started_at")
-    details = {name: value for name, value in facts.items() if name not in ("due", *_RISKS) and value is not None}
-    return HealthFacts(None if swept is None else from_micros(swept), facts["due"], details, tuple(_warnings(facts)))
+    swept, due, since = (facts.pop(name) for name in ("started_at", "due", "due_since"))
+    details = {name: value for name, value in facts.items() if name not in _RISKS and value is not None}
+    return HealthFacts(
+        last_swept_at=None if swept is None else from_micros(swept),
+        due=due,
+        due_since=None if since is None else from_micros(since),
+        details=details,
+        warnings=tuple(_warnings(facts)),
+    )
 
 
 _RISKS = ("fsync", "full_page_writes", "synchronous_commit")
@@ -87,5 +94,6 @@ def _statement(schema: str) -> str:
             current_setting('full_page_writes') AS full_page_writes,
             current_setting('synchronous_commit') AS synchronous_commit,
             (SELECT count(*) FROM (SELECT FROM {name}.sessions WHERE due_at <= $1 LIMIT $5::bigint) AS d) AS due,
+            (SELECT min(due_at) FROM {name}.sessions WHERE due_at <= $1) AS due_since,
             (SELECT started_at FROM {name}.sweeps WHERE name = $2) AS started_at
     """

@@ -57,7 +57,8 @@ async def read_session(
 
 async def read_whole(connection: Connection, sql: Statements, ids: Sequence[UUID]) -> list[Any]:
     """Rows for `whole_of`, in any order."""
-    return await connection.fetch(sql.read_many.text, *sql.read_many.arguments(ids=ids_of(ids)))
+    rows: list[Any] = await connection.fetch(sql.read_many.text, *sql.read_many.arguments(ids=ids_of(ids)))
+    return rows
 
 
 def whole_of(row: Sequence[Any]) -> StoredSession:

@@ -40,7 +40,7 @@ from perdure.backends.sql.tables import metadata
 
 __all__ = ["Statement", "Statements", "quoted", "statements_in", "tables_in"]
 
-_DIALECT = asyncpg.dialect()
+_DIALECT = asyncpg.dialect()  # type: ignore[no-untyped-call]  # SQLAlchemy's own is not typed
 
 _APPEND = """
 WITH moved AS (
@@ -75,9 +75,10 @@ WITH moved AS (
 )
 SELECT version, total_queries FROM moved
 """
-"""What `apply_changes` does with a single change that has one query and nothing else, in half the time. No row comes back
-where it is not plainly applicable. It needs no lock beforehand: it touches one row, and sees that as it is when its turn
-comes.
+"""What `apply_changes` does with a single change that has one query and nothing else, in half the time.
+
+No row comes back where it is not plainly applicable. It needs no lock beforehand: it touches one row, and sees that as
+it is when its turn comes.
 """
 _ZERO: ColumnElement[int] = literal_column("0", Integer)
 
@@ -159,8 +160,10 @@ class Statements:
         self.find_sessions = _call(name, "find_sessions", 7)
 
     def _one_whole(self) -> Any:
-        """Rows of section, key, text and position, as of one instant: the facts (`rows.COLUMNS` as a JSON list, the bytes
-        among them in hexadecimal; no section, position 0), all entries (position 0), the newest `:history` queries.
+        """Rows of section, key, text and position, as of one instant: the facts, all entries, the newest queries.
+
+        The facts are `rows.COLUMNS` as a JSON list, the bytes among them in hexadecimal (no section, position 0);
+        entries have the position 0; of the queries there are `:history`.
 
         A row for each query, as putting many together takes the server longer than sending them.
         """

@@ -1,0 +1,31 @@
+"""Empty tiers on real servers; the schema of the database is made once, which takes longer than most tests."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from perdure.backends.sql.postgres import PostgresBackend
+from perdure.backends.sql.tables import metadata
+from perdure.testing.servers import PostgresServer
+
+KEPT = "perdure_tiers"
+TABLES = ", ".join(f"perdure.{name}" for name in metadata.tables)
+
+
+@pytest.fixture(scope="session")
+def made_url(postgres_server: PostgresServer) -> str:
+    """A database with the schema in it."""
+    url = postgres_server.clear(KEPT)
+    asyncio.run(PostgresBackend(url).schema.create())
+    return url
+
+
+@pytest.fixture
+def archive_url(postgres_server: PostgresServer, made_url: str) -> str:
+    """The URL of a database with the schema and no session in it, on a Postgres that runs."""
+    if postgres_server.stopped:
+        postgres_server.resume()
+    postgres_server.start().execute(f"TRUNCATE {TABLES}", database=KEPT)
+    return made_url
