@@ -8,7 +8,7 @@ the section, then the key. The scripts read and write the same; see `scripts/par
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
@@ -23,12 +23,14 @@ __all__ = [
     "field_of",
     "instant_of",
     "names_text",
+    "pairs_of",
     "read_head",
     "read_session",
     "read_summary",
     "score_of",
     "stored_form",
     "text_of",
+    "texts_of",
     "written",
 ]
 
@@ -83,6 +85,14 @@ def text_of(raw: bytes) -> str:
         return raw.decode()
     except UnicodeDecodeError:
         return raw.decode("utf-8", "backslashreplace")
+
+
+def texts_of(raws: Sequence[bytes]) -> list[str]:
+    """Stored texts, each as `text_of` gives it."""
+    try:
+        return [raw.decode() for raw in raws]
+    except UnicodeDecodeError:
+        return [text_of(raw) for raw in raws]
 
 
 def names_text(names: Sequence[str]) -> str:
@@ -224,21 +234,27 @@ def read_head(head: bytes, front: bytes) -> str:
     return head[1:].decode()
 
 
+def pairs_of(reply: Sequence[bytes] | Mapping[bytes, bytes]) -> dict[bytes, bytes]:
+    """What a hash holds, however the protocol puts it."""
+    if isinstance(reply, Mapping):
+        return dict(reply)
+    return dict(zip(reply[::2], reply[1::2], strict=True))
+
+
 def read_session(
-    session_id: UUID, fields: Sequence[bytes], bodies: Sequence[bytes], *, history: int | None = None
+    session_id: UUID, fields: dict[bytes, bytes], bodies: Sequence[bytes], *, history: int | None = None
 ) -> StoredSession:
-    """The session in the fields and values of a hash, and the newest `history` of its queries (None: all).
+    """The session in what a hash holds, which is used up, and the newest `history` of its queries (None: all).
 
     Raises:
         ValueError, OverflowError: its facts cannot be read, there is an entry in a section that does not exist, or a
             part of the history is missing.
     """
-    values = dict(zip(fields[::2], fields[1::2], strict=True))
-    session = read_summary(session_id, values.pop(_FACTS, None), values.pop(_LABELS, None))
-    if others := values.pop(_WRITERS, None):
+    session = read_summary(session_id, fields.pop(_FACTS, None), fields.pop(_LABELS, None))
+    if others := fields.pop(_WRITERS, None):
         session.writers += b"".join([_remembered(entry) for entry in others[:-1].split(b";")])
     sections = session.sections
-    for name, raw in values.items():
+    for name, raw in fields.items():
         section = _SECTIONS.get(name[0]) if name else None
         if section is None:
             raise ValueError(f"it has an entry in no section: {name[:40]!r}")
@@ -246,7 +262,7 @@ def read_session(
     expected = session.total_queries if history is None else min(history, session.total_queries)
     if len(bodies) != expected:
         raise ValueError(f"{len(bodies)} of {expected} queries are there")
-    session.queries = [text_of(body) for body in bodies]
+    session.queries = texts_of(bodies)
     session.first_position = session.total_queries - len(session.queries) + 1
     return session
 

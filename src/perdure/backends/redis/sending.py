@@ -16,13 +16,14 @@ from hiredis import pack_command
 from redis.backoff import FullJitterBackoff
 from redis.exceptions import ResponseError
 
-from perdure.backends.redis.lanes import MOST_BYTES, Lane, LostError, Parcel
+from perdure.backends.redis.lanes import MOST_BYTES, Lane
+from perdure.backends.redis.links import LostError, Parcel
 from perdure.backends.redis.meanings import NAME, PASSING, code_of, mapped
 from perdure.backends.redis.scripting import Script
 from perdure.backends.redis.servers import Servers
 from perdure.errors import BackendClosedError, BackendError, ConfigurationError
 
-__all__ = ["Call", "Wire", "Word"]
+__all__ = ["Call", "Transaction", "Wire", "Word"]
 
 Word = str | bytes | int
 """What commands are made of."""
@@ -47,6 +48,9 @@ class Call:
 
     __slots__ = ("arguments", "attempt", "bucket", "by_text", "keys", "reply", "script", "writes")
 
+    commands = 1
+    """How many replies it gets."""
+
     def __init__(
         self, script: Script, bucket: int, keys: Sequence[str], arguments: Iterable[Word], *, writes: bool = False
     ) -> None:
@@ -60,15 +64,44 @@ class Call:
         self.reply: Any = NONE_YET
 
     def packed(self) -> bytes:
-        """The command as it is sent."""
+        """What is sent."""
         name, known_by = ("EVAL", self.script.text) if self.by_text else ("EVALSHA", self.script.sha)
         return packed(name, known_by, len(self.keys), *self.keys, *self.arguments)
+
+    def take(self, replies: Sequence[Any]) -> None:
+        """Have the reply that these amount to."""
+        self.reply = replies[0]
 
     def repeat(self) -> None:
         """It may have been run: the next one is another attempt."""
         self.attempt += 1
         if self.writes:
             self.arguments[0] = self.attempt
+
+
+class Transaction(Call):
+    """Two plain commands that only read, as of one instant: their replies, in a list."""
+
+    __slots__ = ("_packed",)
+
+    commands = 4
+
+    def __init__(self, bucket: int, first: Sequence[Word], second: Sequence[Word]) -> None:
+        super().__init__(_NO_SCRIPT, bucket, (), ())
+        self._packed = b"".join((_BEGIN, packed(*first), packed(*second), _END))
+
+    def packed(self) -> bytes:
+        """See `Call.packed`."""
+        return self._packed
+
+    def take(self, replies: Sequence[Any]) -> None:
+        """See `Call.take`: that of the end, or why it did not come to that."""
+        refused = [reply for reply in replies if isinstance(reply, Exception)]
+        self.reply = refused[0] if refused else replies[-1]
+
+
+_NO_SCRIPT = Script("", "", "")
+_BEGIN, _END = packed("MULTI"), packed("EXEC")
 
 
 class Wire:
@@ -112,7 +145,7 @@ class Wire:
         self._under_way += 1
         try:
             try:
-                (call.reply,) = await self._lane(call).send(Parcel(call.packed(), 1, deadline))
+                call.take(await self._lane(call).send(Parcel(call.packed(), call.commands, deadline)))
             except LostError as lost:
                 _note_loss([call], lost)
                 await self._persist([call], deadline, lost)
@@ -194,17 +227,23 @@ class Wire:
     async def _fly(
         self, lane: Lane, flight: Sequence[tuple[Call, bytes]], deadline: float, *, alone: bool
     ) -> LostError | None:
-        calls = [call for call, _ in flight]
-        parcel = Parcel(b"".join([packed for _, packed in flight]), len(flight), deadline, alone)
+        commands = sum(call.commands for call, _ in flight)
+        parcel = Parcel(b"".join([packed for _, packed in flight]), commands, deadline, alone)
         lost = None
         try:
             await lane.send(parcel)
         except LostError as error:
             lost = error
-        for call, reply in zip(calls, parcel.replies, strict=False):  # those that came, where some did not
-            call.reply = reply
+        first, unanswered = 0, []
+        for call, _ in flight:
+            replies = parcel.replies[first : first + call.commands]
+            first += call.commands
+            if len(replies) == call.commands:
+                call.take(replies)
+            else:
+                unanswered.append(call)
         if lost is not None:
-            _note_loss(calls[len(parcel.replies) :], lost)
+            _note_loss(unanswered, lost)
         return lost
 
     async def _persist(self, calls: Sequence[Call], deadline: float, reason: Exception | None) -> None:
