@@ -101,7 +101,7 @@ class RedisBackend:
         """See `SessionBackend.health`."""
         began = time.perf_counter()
         try:
-            servers = await checking.facts_of(self._wire)  # first: it is tried once, so that a dead server is told at once
+            servers = await checking.facts_of(self._wire)  # once, so that a dead server is told at once
             (due, since), swept = await asyncio.gather(
                 checking.count_due(self._wire, self._layout, now),
                 checking.last_sweep(self._wire, self._layout),

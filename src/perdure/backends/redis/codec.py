@@ -38,6 +38,8 @@ _YEAR_ONE = datetime(1, 1, 1, tzinfo=UTC)
 """From where instants count: each is a number of 18 digits then, and text that sorts as time."""
 
 _MICROSECOND = timedelta(microseconds=1)
+_NONE = b"-" * 18
+"""What stands in the place of an instant that is none."""
 
 _EXACT = 2**53
 """Numbers that Lua counts with are exact below this."""
@@ -67,11 +69,11 @@ def instant_of(digits: bytes) -> datetime:
 
 
 def _instant_or_none(digits: bytes) -> datetime | None:
-    return None if digits == b"-" else _YEAR_ONE + timedelta(microseconds=int(digits))
+    return None if digits == _NONE else _YEAR_ONE + timedelta(microseconds=int(digits))
 
 
 def _written_or_none(instant: datetime | None) -> str:
-    return "-" if instant is None else written(instant)
+    return _NONE.decode() if instant is None else written(instant)
 
 
 def field_of(section: SectionName, key: str) -> bytes:
@@ -152,7 +154,7 @@ def encoded(session: StoredSession) -> Stored:
             raise OverflowError(f"a number out of bounds: {number}")
     facts = " ".join(
         [
-            *map(str, counters),
+            *[f"{number:016d}" for number in counters],
             written(session.last_accessed_at),
             written(session.expires_at),
             _written_or_none(session.archived_at),
@@ -201,7 +203,7 @@ def read_summary(session_id: UUID, facts: bytes | None, labels: bytes | None) ->
     about = labels.decode().split("\0")
     if len(row) != 12 or len(about) < 5 or len(about) <= (names := 4 + int(about[1])) or about[-1]:
         raise ValueError("its facts or labels cannot be read")
-    user, front, archived = about[3], row[10], row[7]
+    user, front = about[3], row[10]
     return StoredSession(
         session_id,
         user[1:] if user else None,
@@ -211,7 +213,7 @@ def read_summary(session_id: UUID, facts: bytes | None, labels: bytes | None) ->
         _YEAR_ONE + timedelta(microseconds=int(about[0])),
         instant_of(row[6]),
         instant_of(row[5]),
-        None if archived == b"-" else instant_of(archived),
+        _instant_or_none(row[7]),
         int(row[0]),
         read_head(row[11], front),
         int(row[1]),

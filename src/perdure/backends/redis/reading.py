@@ -122,6 +122,6 @@ def _copy(session_id: UUID, facts: Any) -> Copy:
         raise mapped(facts) from facts
     try:
         row = facts.split(b" ", 11)
-        return Copy(int(row[0]), read_head(row[11], row[10]), row[7] != b"-")
+        return Copy(int(row[0]), read_head(row[11], row[10]), row[7].isdigit())
     except (ValueError, IndexError) as error:
         raise damaged(session_id, error) from error
