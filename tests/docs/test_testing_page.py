@@ -22,6 +22,7 @@ def block(containing: str) -> str:
 
 @pytest.mark.xdist_group("servers")
 def test_the_conftest_and_the_test_of_the_page_pass(tmp_path: Path) -> None:
+    (tmp_path / "pytest.ini").write_text("[pytest]\n")  # wherever this is, the settings of no project above hold
     (tmp_path / "conftest.py").write_text(block("pytest_plugins"))
     overriding = "import pytest\nfrom perdure.testing.servers import available_postgres_binaries\n"
     (tmp_path / "test_page.py").write_text(

@@ -17,7 +17,7 @@ TABLES = ", ".join(f"perdure.{name}" for name in metadata.tables)
 @pytest.fixture(scope="session")
 def made_url(postgres_server: PostgresServer) -> str:
     """A database with the schema in it."""
-    url = postgres_server.clear(KEPT)
+    url = running(postgres_server).clear(KEPT)
     asyncio.run(PostgresBackend(url).schema.create())
     return url
 
@@ -25,7 +25,12 @@ def made_url(postgres_server: PostgresServer) -> str:
 @pytest.fixture
 def archive_url(postgres_server: PostgresServer, made_url: str) -> str:
     """The URL of a database with the schema and no session in it, on a Postgres that runs."""
-    if postgres_server.stopped:
-        postgres_server.resume()
-    postgres_server.start().execute(f"TRUNCATE {TABLES}", database=KEPT)
+    running(postgres_server).execute(f"TRUNCATE {TABLES}", database=KEPT)
     return made_url
+
+
+def running(server: PostgresServer) -> PostgresServer:
+    """The server, which a test before may have left stopped or killed."""
+    if server.stopped:
+        server.resume()
+    return server.start()
