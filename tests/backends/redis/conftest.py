@@ -10,6 +10,7 @@ from tests.backends.redis.proxy import LossyProxy, lossy
 
 from perdure.backends.redis.backend import RedisBackend
 from perdure.backends.redis.scripting import script
+from perdure.testing import stored_session
 from perdure.testing.servers import ValkeyServer
 
 SCRIPTS = sorted(
@@ -36,5 +37,8 @@ async def behind_proxy(redis_url: str, valkey_server: ValkeyServer) -> AsyncIter
     async with lossy(redis_url) as (proxy, url):
         backend = RedisBackend(f"{url}?writers=1&readers=1")
         await backend.open()
+        session = stored_session()
+        await backend.create(session)  # so that both connections are made: what is lost is no greeting
+        await backend.evict(session.id, version=session.version, head=session.head)
         yield proxy, backend
         await backend.aclose()

@@ -23,7 +23,7 @@ Damage = Callable[[redis.Redis, str, str], Any]
 DAMAGES: dict[str, Damage] = {
     "no facts": lambda client, key, _: client.hdel(key, "F"),
     "facts that are none": lambda client, key, _: client.hset(key, "F", "nonsense"),
-    "facts with a number too many": lambda client, key, _: client.hset(key, "F", f"1 {client.hget(key, 'F')!s}"),
+    "facts with a number too many": lambda client, key, _: client.hset(key, "F", "1 " + str(client.hget(key, "F"))),
     "facts cut short": lambda client, key, _: client.hset(key, "F", str(client.hget(key, "F"))[:40]),
     "no labels": lambda client, key, _: client.hdel(key, "L"),
     "labels that are none": lambda client, key, _: client.hset(key, "L", "nonsense"),

@@ -98,33 +98,49 @@ async def test_of_a_hundred_changes_together_a_poisoned_one_fails_alone(
     assert await whole(backend, refused.id) == refused
 
 
-async def test_a_change_that_breaks_the_connection_breaks_it_for_no_other(
-    redis_url: str, valkey_server: ValkeyServer
-) -> None:
-    backend = RedisBackend(f"{redis_url}?writers=1")
-    await backend.open()
-    sessions = [await created(backend) for _ in range(20)]
-    with valkey_server.client() as client:
-        client.config_set("proto-max-bulk-len", 1024 * 1024)
-    huge = stored_query(result_summary="x" * 2_000_000)
-    changes = [ChangeMaker().query() for _ in sessions]
-    changes[7] = ChangeMaker().change(queries=(huge,))
+@pytest.mark.parametrize("setting", ["proto-max-bulk-len", "client-query-buffer-limit"])
+async def test_a_change_that_breaks_the_connection_breaks_it_for_no_other(setting: str) -> None:
+    with ValkeyServer(durability="none") as server:
+        backend = RedisBackend(f"{server.url}?writers=1&timeout=1.5")
+        await backend.open()
+        sessions = [await created(backend) for _ in range(20)]
+        with server.client() as client:
+            client.config_set(setting, 1024 * 1024)
+        huge = stored_query(result_summary="x" * 3_000_000)
+        changes = [ChangeMaker().query() for _ in sessions]
+        changes[7] = ChangeMaker().change(queries=(huge,))
 
-    async def change(session: StoredSession, change: SessionChange) -> Applied | PerdureError:
-        try:
-            return await backend.apply(session.id, change)
-        except PerdureError as error:
-            return error
+        async def change(session: StoredSession, change: SessionChange) -> Applied | PerdureError:
+            try:
+                return await backend.apply(session.id, change)
+            except PerdureError as error:
+                return error
 
-    outcomes = await asyncio.gather(*map(change, sessions, changes))
+        outcomes = await asyncio.gather(*map(change, sessions, changes))
 
-    with valkey_server.client() as client:
-        client.config_set("proto-max-bulk-len", 512 * 1024 * 1024)
-    assert isinstance(outcomes.pop(7), BackendUnavailableError)
-    assert set(outcomes) == {Applied(version=2, total_queries=1)}
-    totals = [(await whole(backend, session.id)).total_queries for session in sessions]
-    assert totals == [1] * 7 + [0] + [1] * 12
-    await backend.aclose()
+        assert isinstance(outcomes.pop(7), BackendUnavailableError)
+        assert set(outcomes) == {Applied(version=2, total_queries=1)}
+        totals = [(await whole(backend, session.id)).total_queries for session in sessions]
+        assert totals == [1] * 7 + [0] + [1] * 12
+        await backend.aclose()
+
+
+async def test_a_session_that_breaks_the_connection_is_absorbed_by_nobody_and_all_others_are() -> None:
+    with ValkeyServer(durability="none") as server:
+        backend = RedisBackend(f"{server.url}?writers=1&timeout=1.5")
+        await backend.open()
+        sessions = [stored_session(queries=numbered(2)) for _ in range(20)]
+        sessions[7] = stored_session(queries=(stored_query(result_summary="x" * 3_000_000),))
+        with server.client() as client:
+            client.config_set("client-query-buffer-limit", 1024 * 1024)
+
+        report = await backend.absorb(sessions)
+
+        outcomes = [done.outcome for done in report]
+        assert outcomes == [AbsorbOutcome.STORED] * 7 + [AbsorbOutcome.FAILED] + [AbsorbOutcome.STORED] * 12
+        assert await backend.read(sessions[7].id) is None
+        assert await whole(backend, sessions[8].id) == sessions[8]
+        await backend.aclose()
 
 
 async def test_a_cancelled_caller_hurts_nobody_and_its_change_is_applied_once_or_never(backend: RedisBackend) -> None:
@@ -176,9 +192,9 @@ async def test_a_script_goes_as_text_once_and_by_its_name_from_then_on(behind_pr
     assert len(request) < 1_000
 
 
-async def test_a_restart_is_survived_by_every_call_within_the_time(
-    backend: RedisBackend, valkey_server: ValkeyServer
-) -> None:
+async def test_a_restart_is_survived_by_every_call_within_the_time(redis_url: str, valkey_server: ValkeyServer) -> None:
+    backend = RedisBackend(f"{redis_url}?timeout=20")
+    await backend.open()
     sessions = [await created(backend) for _ in range(40)]
     valkey_server.kill()
     writes = [
@@ -192,6 +208,7 @@ async def test_a_restart_is_survived_by_every_call_within_the_time(
     assert set(await asyncio.gather(*writes)) == {Applied(version=2, total_queries=1)}
     assert None not in await asyncio.gather(*reads)
     assert [(await whole(backend, session.id)).total_queries for session in sessions] == [1] * 40
+    await backend.aclose()
 
 
 async def test_writers_through_a_kill_and_a_restart_lose_nothing_that_was_acknowledged(

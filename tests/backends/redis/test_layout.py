@@ -11,6 +11,7 @@ from uuid import UUID, uuid4
 
 import redis.asyncio as driver
 from redis.crc import key_slot
+from tests.docs.pages import PROJECT
 
 from perdure.backends import SessionBackend
 from perdure.backends.redis.backend import RedisBackend
@@ -107,6 +108,26 @@ async def test_a_whole_life_uses_no_command_that_looks_at_all_keys_and_none_that
     assert {"evalsha", "hset", "rpush", "zadd", "unlink"} <= seen
     assert seen & FORBIDDEN == set()
     assert seen & NEWER_THAN_6_2 == set()
+
+
+async def test_the_rights_that_the_documentation_lists_are_enough_for_a_whole_life(
+    redis_url: str, cluster_url: str, valkey_server: ValkeyServer, valkey_cluster: ValkeyCluster
+) -> None:
+    _, _, below = (PROJECT / "docs" / "redis.md").read_text(encoding="utf-8").partition("ACL SETUSER perdure ")
+    rules = below.partition("```")[0].replace(">PASSWORD", ">secret").split()
+    for url, nodes in ((redis_url, [valkey_server]), (cluster_url, valkey_cluster.nodes)):
+        for node in nodes:
+            with node.client() as client:
+                client.execute_command("ACL", "SETUSER", "perdure", "reset", *rules)
+        backend = RedisBackend(url.replace("//", "//perdure:secret@"))
+        await backend.open()
+        await whole_life(backend)
+        assert (await backend.health(now=START)).details["appendfsync"] == "always"
+        await backend.aclose()
+        for node in nodes:
+            with node.client() as client:
+                assert client.acl_log() == []
+                client.acl_deluser("perdure")
 
 
 async def test_no_key_of_a_session_or_an_index_has_a_time_to_live(

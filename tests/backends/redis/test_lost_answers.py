@@ -91,7 +91,6 @@ async def test_of_a_hundred_changes_in_flight_each_is_applied_once(behind_proxy:
 
 async def test_a_session_is_created_once_and_its_creator_told_so(behind_proxy: Behind) -> None:
     proxy, backend = behind_proxy
-    await backend.read(stored_session().id)
     session = stored_session(queries=numbered(2))
     proxy.lose_answers = 1
 
@@ -126,7 +125,6 @@ async def test_whose_creation_it_was_is_not_guessed_where_the_session_has_change
 async def test_a_session_is_absorbed_once_and_reported_as_stored(behind_proxy: Behind) -> None:
     proxy, backend = behind_proxy
     sessions = [stored_session(queries=numbered(3)) for _ in range(20)]
-    await backend.absorb([stored_session()])
     proxy.lose_answers = 1
 
     report = await backend.absorb(sessions)
@@ -183,7 +181,6 @@ async def test_a_deletion_is_reported_although_its_first_answer_was_lost(behind_
 
 async def test_one_sweep_starts_and_its_starter_is_told_so(behind_proxy: Behind) -> None:
     proxy, backend = behind_proxy
-    await backend.read(stored_session().id)
     proxy.lose_answers = 1
 
     assert await backend.start_sweep(now=START, interval=HOUR) is True
@@ -210,14 +207,21 @@ async def test_sessions_are_archived_once_and_delivered_once(behind_proxy: Behin
     assert (await backend.health(now=FOREVER)).due == 0
 
 
-async def test_retention_names_all_that_it_removed(behind_proxy: Behind) -> None:
+async def test_retention_names_all_that_it_removed(behind_proxy: Behind, monkeypatch: pytest.MonkeyPatch) -> None:
     proxy, backend = behind_proxy
     sessions = [await kept(backend, archived_at=EXPIRY + number * MINUTE) for number in range(3)]
     ids = [session.id for session in sessions]
-    proxy.lose_answers = 2
+    look = backend._moving._old
 
+    async def look_and_lose(before: int, limit: int) -> list[bytes]:
+        found = await look(before, limit)
+        proxy.lose_answers = 1  # that of what removes them
+        return found
+
+    monkeypatch.setattr(backend._moving, "_old", look_and_lose)
     purged = await backend.purge(archived_before=FOREVER, now=FOREVER, limit=10)
 
+    assert proxy.lose_answers == 0
     assert purged.session_ids == ids
     assert [await backend.read(known) for known in ids] == [None, None, None]
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator
-from typing import Any
 
 import pytest
 import redis.asyncio as driver
@@ -190,7 +189,7 @@ async def test_a_server_that_runs_somebody_elses_script_is_waited_for(
     with server.client() as client:
         client.config_set("busy-reply-threshold" if server.binary.version >= (7,) else "lua-time-limit", 50)
     busy = driver.Redis(port=server.port, socket_timeout=20)
-    looping: asyncio.Future[Any] = asyncio.ensure_future(busy.eval("while true do end", 0))
+    looping = asyncio.ensure_future(busy.eval("while true do end", 0))
     await asyncio.sleep(0.2)
 
     with pytest.raises(BackendUnavailableError):

@@ -101,8 +101,8 @@ class RedisBackend:
         """See `SessionBackend.health`."""
         began = time.perf_counter()
         try:
-            servers, (due, since), swept = await asyncio.gather(
-                checking.facts_of(self._wire),
+            servers = await checking.facts_of(self._wire)  # once, so that a dead server is told at once
+            (due, since), swept = await asyncio.gather(
                 checking.count_due(self._wire, self._layout, now),
                 checking.last_sweep(self._wire, self._layout),
             )
@@ -199,11 +199,12 @@ class RedisBackend:
         """See `SessionBackend.aggregate`. Reads every session that matches, whole, a few hundred at a time."""
         left_out, tally = frozenset(without), Tally()
         async for ids in self._listing.matching(wanted, batch=COUNTED_AT_ONCE):
-            for session in await self._reading.read_many([known for known in ids if known not in left_out]):
+            wanted_ids = [known for known in ids if known not in left_out]
+            for known, session in zip(wanted_ids, await self._reading.read_many(wanted_ids), strict=True):
                 if isinstance(session, StoredSession):
                     tally.add(session)
                 elif session is not None:
-                    log.warning("session.uncounted", error=str(session))
+                    log.warning("session.unreadable", session_id=str(known), error=str(session))
         return tally.totals()
 
     async def start_sweep(self, *, now: datetime, interval: timedelta) -> bool:

@@ -8,7 +8,7 @@ from uuid import UUID
 
 from uuid_utils.compat import uuid7
 
-from perdure.backends.redis.codec import encoded, read_session
+from perdure.backends.redis.codec import encoded, pairs_of, read_session
 from perdure.backends.redis.keys import Layout
 from perdure.backends.redis.scripting import script
 from perdure.backends.redis.sending import Call, Wire, Word
@@ -42,10 +42,9 @@ class RedisCache:
         reply = await self._wire.send(self._call("cached", session_id, (copy, queries), (wanted,)))
         if reply is None:
             return None
-        fields = reply[0]
-        own = [place for place in range(0, len(fields), 2) if fields[place] in (b"N", b"T")]
-        for place in reversed(own):
-            del fields[place : place + 2]
+        fields = pairs_of(reply[0])
+        for own in (b"N", b"T"):
+            fields.pop(own, None)
         try:
             return read_session(session_id, fields, reply[1], history=len(reply[1]))
         except (ValueError, OverflowError) as error:

@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from perdure.backends.redis.address import RedisAddress
-from perdure.backends.redis.codec import instant_of, score_of
+from perdure.backends.redis.codec import instant_of, pairs_of, score_of
 from perdure.backends.redis.keys import Layout
 from perdure.backends.redis.meanings import NAME, code_of, mapped
 from perdure.backends.redis.scripting import script
@@ -140,7 +140,7 @@ def _info(reply: Any) -> dict[str, str]:
 
 
 def _setting(reply: Any) -> str | None:
-    values = list(reply.values()) if isinstance(reply, dict) else reply[1::2]
+    values = list(pairs_of(reply).values())
     return values[0].decode("utf-8", "replace") if values else None
 
 
@@ -180,7 +180,7 @@ async def check_rights(wire: Wire, layout: Layout) -> None:
 async def layout_of(wire: Wire, layout: Layout) -> dict[bytes, bytes] | None:
     """What is noted of how the data is laid out; None where there is no data."""
     reply = await wire.send(Call(script("layout"), 0, (layout.meta,), ()))
-    return dict(zip(reply[::2], reply[1::2], strict=True)) or None
+    return pairs_of(reply) or None
 
 
 async def check_layout(wire: Wire, layout: Layout) -> None:

@@ -8,7 +8,7 @@ the section, then the key. The scripts read and write the same; see `scripts/par
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
@@ -23,12 +23,14 @@ __all__ = [
     "field_of",
     "instant_of",
     "names_text",
+    "pairs_of",
     "read_head",
     "read_session",
     "read_summary",
     "score_of",
     "stored_form",
     "text_of",
+    "texts_of",
     "written",
 ]
 
@@ -36,6 +38,8 @@ _YEAR_ONE = datetime(1, 1, 1, tzinfo=UTC)
 """From where instants count: each is a number of 18 digits then, and text that sorts as time."""
 
 _MICROSECOND = timedelta(microseconds=1)
+_NONE = b"-" * 18
+"""What stands in the place of an instant that is none."""
 
 _EXACT = 2**53
 """Numbers that Lua counts with are exact below this."""
@@ -65,11 +69,11 @@ def instant_of(digits: bytes) -> datetime:
 
 
 def _instant_or_none(digits: bytes) -> datetime | None:
-    return None if digits == b"-" else _YEAR_ONE + timedelta(microseconds=int(digits))
+    return None if digits == _NONE else _YEAR_ONE + timedelta(microseconds=int(digits))
 
 
 def _written_or_none(instant: datetime | None) -> str:
-    return "-" if instant is None else written(instant)
+    return _NONE.decode() if instant is None else written(instant)
 
 
 def field_of(section: SectionName, key: str) -> bytes:
@@ -83,6 +87,14 @@ def text_of(raw: bytes) -> str:
         return raw.decode()
     except UnicodeDecodeError:
         return raw.decode("utf-8", "backslashreplace")
+
+
+def texts_of(raws: Sequence[bytes]) -> list[str]:
+    """Stored texts, each as `text_of` gives it."""
+    try:
+        return [raw.decode() for raw in raws]
+    except UnicodeDecodeError:
+        return [text_of(raw) for raw in raws]
 
 
 def names_text(names: Sequence[str]) -> str:
@@ -142,7 +154,7 @@ def encoded(session: StoredSession) -> Stored:
             raise OverflowError(f"a number out of bounds: {number}")
     facts = " ".join(
         [
-            *map(str, counters),
+            *[f"{number:016d}" for number in counters],
             written(session.last_accessed_at),
             written(session.expires_at),
             _written_or_none(session.archived_at),
@@ -191,7 +203,7 @@ def read_summary(session_id: UUID, facts: bytes | None, labels: bytes | None) ->
     about = labels.decode().split("\0")
     if len(row) != 12 or len(about) < 5 or len(about) <= (names := 4 + int(about[1])) or about[-1]:
         raise ValueError("its facts or labels cannot be read")
-    user, front, archived = about[3], row[10], row[7]
+    user, front = about[3], row[10]
     return StoredSession(
         session_id,
         user[1:] if user else None,
@@ -201,7 +213,7 @@ def read_summary(session_id: UUID, facts: bytes | None, labels: bytes | None) ->
         _YEAR_ONE + timedelta(microseconds=int(about[0])),
         instant_of(row[6]),
         instant_of(row[5]),
-        None if archived == b"-" else instant_of(archived),
+        _instant_or_none(row[7]),
         int(row[0]),
         read_head(row[11], front),
         int(row[1]),
@@ -224,21 +236,27 @@ def read_head(head: bytes, front: bytes) -> str:
     return head[1:].decode()
 
 
+def pairs_of(reply: Sequence[bytes] | Mapping[bytes, bytes]) -> dict[bytes, bytes]:
+    """What a hash holds, however the protocol puts it."""
+    if isinstance(reply, Mapping):
+        return dict(reply)
+    return dict(zip(reply[::2], reply[1::2], strict=True))
+
+
 def read_session(
-    session_id: UUID, fields: Sequence[bytes], bodies: Sequence[bytes], *, history: int | None = None
+    session_id: UUID, fields: dict[bytes, bytes], bodies: Sequence[bytes], *, history: int | None = None
 ) -> StoredSession:
-    """The session in the fields and values of a hash, and the newest `history` of its queries (None: all).
+    """The session in what a hash holds, which is used up, and the newest `history` of its queries (None: all).
 
     Raises:
         ValueError, OverflowError: its facts cannot be read, there is an entry in a section that does not exist, or a
             part of the history is missing.
     """
-    values = dict(zip(fields[::2], fields[1::2], strict=True))
-    session = read_summary(session_id, values.pop(_FACTS, None), values.pop(_LABELS, None))
-    if others := values.pop(_WRITERS, None):
+    session = read_summary(session_id, fields.pop(_FACTS, None), fields.pop(_LABELS, None))
+    if others := fields.pop(_WRITERS, None):
         session.writers += b"".join([_remembered(entry) for entry in others[:-1].split(b";")])
     sections = session.sections
-    for name, raw in values.items():
+    for name, raw in fields.items():
         section = _SECTIONS.get(name[0]) if name else None
         if section is None:
             raise ValueError(f"it has an entry in no section: {name[:40]!r}")
@@ -246,7 +264,7 @@ def read_session(
     expected = session.total_queries if history is None else min(history, session.total_queries)
     if len(bodies) != expected:
         raise ValueError(f"{len(bodies)} of {expected} queries are there")
-    session.queries = [text_of(body) for body in bodies]
+    session.queries = texts_of(bodies)
     session.first_position = session.total_queries - len(session.queries) + 1
     return session
 

@@ -1,4 +1,4 @@
-"""Connections on which what waits goes together.
+"""Lanes on which what waits goes together.
 
 An idle lane sends at once. While a flight is under way others wait, and all that have waited are the next flight: one
 write to the socket, however many they are. Each lane has one flight under way, so that commands keep their order.
@@ -8,55 +8,21 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from contextlib import suppress
 from typing import Any
 
 from redis.asyncio.connection import AbstractConnection, ConnectionPool
-from redis.exceptions import BusyLoadingError, RedisError, ResponseError
+from redis.exceptions import RedisError
 
+from perdure.backends.redis.links import Link, LostError, Parcel, link_of
 from perdure.backends.redis.meanings import NAME
 from perdure.errors import BackendClosedError
 
-__all__ = ["MOST_BYTES", "Lane", "LostError", "Parcel"]
+__all__ = ["MOST_BYTES", "Lane"]
 
 MOST_PARCELS = 512
 MOST_BYTES = 4 * 1024 * 1024
 """What one flight carries: so much, or one parcel."""
-
-
-class LostError(Exception):
-    """No answer came. `sent` is False where the server has certainly not seen the command."""
-
-    def __init__(self, cause: BaseException, *, sent: bool) -> None:
-        super().__init__(str(cause) or type(cause).__name__)
-        self.sent = sent
-        self.__cause__ = cause
-
-
-@dataclass(slots=True, eq=False)
-class Parcel:
-    """Commands, packed, that are answered together. `alone` keeps it from sharing a flight."""
-
-    packed: bytes
-    commands: int
-    deadline: float
-    alone: bool = False
-    answer: asyncio.Future[list[Any]] | None = None
-    replies: list[Any] = field(default_factory=list)
-    error: LostError | None = None
-
-    def land(self) -> None:
-        """All replies are there."""
-        if self.answer is not None and not self.answer.done():
-            self.answer.set_result(self.replies)
-
-    def lose(self, error: LostError) -> None:
-        """Some replies will not come; no effect where all are there."""
-        if len(self.replies) == self.commands:
-            return
-        self.error = error
-        if self.answer is not None and not self.answer.done():
-            self.answer.set_exception(error)
 
 
 class Lane:
@@ -69,6 +35,7 @@ class Lane:
         self._pool = pool
         self._patience_s = patience_s
         self._connection: AbstractConnection | None = None
+        self._link: Link | None = None
         self._waiting: list[Parcel] = []
         self._is_busy = False
         self._is_closed = False
@@ -109,10 +76,7 @@ class Lane:
         """Let what was given so far be answered, and give the connection back; repeatable."""
         self._is_closed = True
         await self._idle.wait()
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            await connection.disconnect(nowait=True)
-            await self._pool.release(connection)
+        await self._disconnect()
 
     def _go_on(self) -> None:
         if self._waiting:
@@ -154,30 +118,33 @@ class Lane:
         return flight
 
     async def _fly(self, parcels: Sequence[Parcel]) -> None:
-        """Send parcels and take in their replies. What goes wrong is told to those that have no answer yet."""
+        """Send parcels and take in their replies. What goes wrong is told to those that have no answer yet.
+
+        Cancelled, it leaves the link as it is: replies still come in the order of what was sent.
+        """
         ends = min([asyncio.get_running_loop().time() + self._patience_s, *[parcel.deadline for parcel in parcels]])
-        sent = False
+        link, sent = self._link, False
         try:
-            async with asyncio.timeout_at(ends):
-                connection = self._connection
-                if connection is None:
-                    connection = self._connection = await self._pool.get_connection()  # type: ignore[no-untyped-call]
-                elif not connection.is_connected:
-                    await connection.connect()  # type: ignore[no-untyped-call]
-                sent = True
-                await connection.send_packed_command([parcel.packed for parcel in parcels])
-                for parcel in parcels:
-                    for _ in range(parcel.commands):
-                        try:
-                            parcel.replies.append(await connection.read_response())
-                        except ResponseError as refusal:
-                            parcel.replies.append(refusal)
-                    parcel.land()
+            if link is None or not link.is_open:
+                async with asyncio.timeout_at(ends):
+                    link = await self._connect()
+            sent = True
+            await link.fly(parcels, ends=ends)
         except (RedisError, OSError, TimeoutError) as error:
-            if self._connection is not None:
-                await self._connection.disconnect(nowait=True)
-            if isinstance(error, TimeoutError) and not str(error):
-                error = TimeoutError("no answer in time")
-            lost = LostError(error, sent=sent and not isinstance(error, BusyLoadingError))
+            await self._disconnect()
+            lost = LostError(error if str(error) else TimeoutError("no answer in time"), sent=sent)
             for parcel in parcels:
                 parcel.lose(lost)
+
+    async def _connect(self) -> Link:
+        await self._disconnect()
+        self._connection = await self._pool.get_connection()  # type: ignore[no-untyped-call]
+        self._link = link_of(self._connection)
+        return self._link
+
+    async def _disconnect(self) -> None:
+        connection, self._connection, self._link = self._connection, None, None
+        if connection is not None:
+            with suppress(RedisError, OSError):  # it is being given up
+                await connection.disconnect(nowait=True)
+            await self._pool.release(connection)

@@ -82,12 +82,14 @@ class Listing:
     ) -> tuple[list[Row], tuple[int, bytes] | None]:
         """Entries below `start`, at most `limit`, and where it goes on, unless these were the last.
 
-        Where the buckets are apart, each is asked for twice its share: nearly always, that is enough.
+        Where the buckets are apart, each is asked for so much more than its share that it is enough, but for one time
+        in a few: then the next piece has the rest.
         """
         bases = self._layout.bases
         apart = self._wire.servers.is_cluster
         groups = [[base] for base in bases] if apart else [bases]
-        share = min(limit, 2 * math.ceil(limit / len(bases)) + 8) if apart else limit
+        even = limit / len(bases)
+        share = min(limit, math.ceil(even + 2 * math.sqrt(even) + 3)) if apart else limit
         score, key = ("", b"") if start is None else start
         before, after = wanted.created_before, wanted.created_after
         arguments: list[Word] = [

@@ -48,9 +48,10 @@ _BY_CLASS: list[tuple[type[Exception], str]] = [
 """The driver takes the code off what it has a class for; the first that fits counts."""
 
 _CODES = re.compile(
-    r"\b(WRONGTYPE|MISCONF|BUSY|NOREPLICAS|OOM|READONLY|NOPERM|NOAUTH|LOADING|MASTERDOWN|CLUSTERDOWN|TRYAGAIN|NOPROTO)\b"
+    r"\b(NOSCRIPT|MOVED|ASK|TRYAGAIN|CLUSTERDOWN|MASTERDOWN|LOADING|READONLY|BUSY|NOREPLICAS|OOM|MISCONF|WRONGTYPE|"
+    r"NOPERM|NOAUTH|WRONGPASS|EXECABORT)\b"
 )
-"""What it has none for, and what a script ran into, which older servers tell in the midst of a sentence."""
+"""What comes without the driver tells it itself, and what a script ran into is told in the midst of a sentence."""
 
 _BY_WORDS = [
     ("ACL failure in script", "NOPERM"),

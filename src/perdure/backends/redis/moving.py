@@ -10,7 +10,7 @@ from typing import Any
 from uuid import UUID
 
 from perdure.backends.protocol import Absorbed, Archived, ArchiveOutcome, Claimed, Deliver, Purged
-from perdure.backends.redis.codec import instant_of, read_session, score_of, stored_form, written
+from perdure.backends.redis.codec import instant_of, pairs_of, read_session, score_of, stored_form, written
 from perdure.backends.redis.keys import Layout
 from perdure.backends.redis.listing import id_of
 from perdure.backends.redis.scripting import script
@@ -85,7 +85,7 @@ class Moving:
                 raise ValueError(f"what is kept of it cannot be read: {reply[1].decode()}")
             if reply[0] != b"kept":
                 return AbsorbOutcome(reply[0].decode())
-            kept = read_session(session.id, reply[1], reply[2])
+            kept = read_session(session.id, pairs_of(reply[1]), reply[2])
             become, merged = merge(kept, session)
             if become is AbsorbOutcome.UNCHANGED:
                 return become
@@ -264,7 +264,7 @@ def _claimed(rows: Sequence[Any]) -> Claimed:
         try:
             if wrong is not None or not fields:
                 raise ValueError(wrong or "its data is gone; has the server evicted it?")
-            claimed.sessions.append(read_session(session_id, fields, bodies))
+            claimed.sessions.append(read_session(session_id, pairs_of(fields), bodies))
         except (ValueError, OverflowError) as error:
             claimed.unreadable[session_id] = str(error)
     return claimed

@@ -16,13 +16,14 @@ from hiredis import pack_command
 from redis.backoff import FullJitterBackoff
 from redis.exceptions import ResponseError
 
-from perdure.backends.redis.lanes import MOST_BYTES, Lane, LostError, Parcel
+from perdure.backends.redis.lanes import MOST_BYTES, Lane
+from perdure.backends.redis.links import LostError, Parcel
 from perdure.backends.redis.meanings import NAME, PASSING, code_of, mapped
 from perdure.backends.redis.scripting import Script
 from perdure.backends.redis.servers import Servers
 from perdure.errors import BackendClosedError, BackendError, ConfigurationError
 
-__all__ = ["Call", "Wire", "Word"]
+__all__ = ["Call", "Transaction", "Wire", "Word"]
 
 Word = str | bytes | int
 """What commands are made of."""
@@ -47,6 +48,9 @@ class Call:
 
     __slots__ = ("arguments", "attempt", "bucket", "by_text", "keys", "reply", "script", "writes")
 
+    commands = 1
+    """How many replies it gets."""
+
     def __init__(
         self, script: Script, bucket: int, keys: Sequence[str], arguments: Iterable[Word], *, writes: bool = False
     ) -> None:
@@ -60,15 +64,44 @@ class Call:
         self.reply: Any = NONE_YET
 
     def packed(self) -> bytes:
-        """The command as it is sent."""
+        """What is sent."""
         name, known_by = ("EVAL", self.script.text) if self.by_text else ("EVALSHA", self.script.sha)
         return packed(name, known_by, len(self.keys), *self.keys, *self.arguments)
+
+    def take(self, replies: Sequence[Any]) -> None:
+        """Have the reply that these amount to."""
+        self.reply = replies[0]
 
     def repeat(self) -> None:
         """It may have been run: the next one is another attempt."""
         self.attempt += 1
         if self.writes:
             self.arguments[0] = self.attempt
+
+
+class Transaction(Call):
+    """Two plain commands that only read, as of one instant: their replies, in a list."""
+
+    __slots__ = ("_packed",)
+
+    commands = 4
+
+    def __init__(self, bucket: int, first: Sequence[Word], second: Sequence[Word]) -> None:
+        super().__init__(_NO_SCRIPT, bucket, (), ())
+        self._packed = b"".join((_BEGIN, packed(*first), packed(*second), _END))
+
+    def packed(self) -> bytes:
+        """See `Call.packed`."""
+        return self._packed
+
+    def take(self, replies: Sequence[Any]) -> None:
+        """See `Call.take`: that of the end, or why it did not come to that."""
+        refused = [reply for reply in replies if isinstance(reply, Exception)]
+        self.reply = refused[0] if refused else replies[-1]
+
+
+_NO_SCRIPT = Script("", "", "")
+_BEGIN, _END = packed("MULTI"), packed("EXEC")
 
 
 class Wire:
@@ -112,7 +145,7 @@ class Wire:
         self._under_way += 1
         try:
             try:
-                (call.reply,) = await self._lane(call).send(Parcel(call.packed(), 1, deadline))
+                call.take(await self._lane(call).send(Parcel(call.packed(), call.commands, deadline)))
             except LostError as lost:
                 _note_loss([call], lost)
                 await self._persist([call], deadline, lost)
@@ -127,18 +160,25 @@ class Wire:
     async def send_all(self, calls: Sequence[Call]) -> list[Any]:
         """The replies to calls, in one round trip to each server; a refusal is given in its place, as `mapped`.
 
+        So is what kept one from being answered, unless it kept all.
+
         Raises:
-            BackendError: the server of some cannot be reached.
+            BackendError: none was answered in time.
         """
         self.require_open()
         deadline = asyncio.get_running_loop().time() + self._timeout_s
         self._under_way += 1
         try:
             lost = await self._attempt(calls, deadline)
-            await self._persist(calls, deadline, _refusal(calls) if lost is None else lost)
+            refused = _refusal(calls)
+            await self._persist(calls, deadline, refused if lost is None else lost)
+        except BackendError as error:
+            if all(call.reply is NONE_YET for call in calls):
+                raise
+            return [error if call.reply is NONE_YET else _given(call.reply) for call in calls]
         finally:
             self._landed()
-        return [mapped(call.reply) if isinstance(call.reply, Exception) else call.reply for call in calls]
+        return [_given(call.reply) for call in calls]
 
     async def everywhere(self, words: Sequence[Sequence[Word]]) -> list[list[Any]]:
         """The replies of each server to plain commands that are safe to repeat; a refusal is given in its place.
@@ -187,17 +227,23 @@ class Wire:
     async def _fly(
         self, lane: Lane, flight: Sequence[tuple[Call, bytes]], deadline: float, *, alone: bool
     ) -> LostError | None:
-        calls = [call for call, _ in flight]
-        parcel = Parcel(b"".join([packed for _, packed in flight]), len(flight), deadline, alone)
+        commands = sum(call.commands for call, _ in flight)
+        parcel = Parcel(b"".join([packed for _, packed in flight]), commands, deadline, alone)
         lost = None
         try:
             await lane.send(parcel)
         except LostError as error:
             lost = error
-        for call, reply in zip(calls, parcel.replies, strict=False):  # those that came, where some did not
-            call.reply = reply
+        first, unanswered = 0, []
+        for call, _ in flight:
+            replies = parcel.replies[first : first + call.commands]
+            first += call.commands
+            if len(replies) == call.commands:
+                call.take(replies)
+            else:
+                unanswered.append(call)
         if lost is not None:
-            _note_loss(calls[len(parcel.replies) :], lost)
+            _note_loss(unanswered, lost)
         return lost
 
     async def _persist(self, calls: Sequence[Call], deadline: float, reason: Exception | None) -> None:
@@ -223,12 +269,18 @@ class Wire:
             pending = [call for call in calls if call.reply is NONE_YET]
             lost = await self._attempt(pending, deadline, alone=not at_once)
             refused = _refusal(pending)
-            if lost is None or loop.time() < deadline:  # else what went before says more than that the time is up
-                reason = refused if lost is None else lost
+            if lost is None:
+                reason = refused
+            elif at_once or loop.time() < deadline:  # else what went before says more than that the time is up
+                reason = lost
 
     async def _look_again(self) -> None:
         with suppress(BackendError, ConfigurationError):  # the next attempt says as much
             await self.servers.look_again()
+
+
+def _given(reply: Any) -> Any:
+    return mapped(reply) if isinstance(reply, Exception) else reply
 
 
 async def _gathered(flights: Sequence[Awaitable[LostError | None]]) -> Sequence[LostError | None]:

@@ -197,7 +197,7 @@ def _entries(change: SessionChange) -> tuple[dict[bytes, str], Collection[bytes]
 
 def _head_tail(change: SessionChange) -> str:
     """What follows writer and change id in the head; the script puts it together again."""
-    return "" if change.attempt == 1 else change.head.removeprefix(f"{change.writer.hex}.{change.change_id}")
+    return "" if not change.is_repeat else change.head.removeprefix(f"{change.writer.hex}.{change.change_id}")
 
 
 def _or_none(number: int | None) -> Word:

@@ -11,23 +11,28 @@ local row = redis.call('HMGET', key, 'F', 'L', 'W')
 if not row[1] then
   return {redis.call('EXISTS', key) == 0 and 'gone' or 'damaged', 'it has no facts'}
 end
-local version, total, hits, history, state, accessed, expires, archived, first, last, front, head =
-  string.match(row[1], FACTS)
-if not version then
+local sub, facts = string.sub, row[1]
+local version, total, hits = tonumber(sub(facts, 1, 16)), tonumber(sub(facts, 18, 33)), tonumber(sub(facts, 35, 50))
+local history, state = tonumber(sub(facts, 52, 67)), tonumber(sub(facts, 69, 84))
+local accessed, expires, archived = sub(facts, 86, 103), sub(facts, 105, 122), sub(facts, 124, 141)
+local first, last = sub(facts, 143, 160), sub(facts, 162, 179)
+local ends = string.find(facts, ' ', 181, true)
+if not (version and total and hits and history and state and ends) then
   return {'damaged', 'its facts cannot be read'}
 end
+local front = sub(facts, 181, ends - 1)
 
 -- A repeat? Each entry of the memory is writer:change:version:queries; the one that wrote last is in the facts.
 local writer, change, others = ARGV[2], ARGV[3], row[3] or ''
 local mine
-if string.sub(front, 1, 32) == writer then
+if sub(front, 1, 32) == writer then
   mine = front
 else
   local from = string.find(others, writer, 1, true)
   if from then
     local to = string.find(others, ';', from, true)
-    mine = string.sub(others, from, to - 1)
-    others = string.sub(others, 1, from - 1) .. string.sub(others, to + 1)
+    mine = sub(others, from, to - 1)
+    others = sub(others, 1, from - 1) .. sub(others, to + 1)
   end
   if front ~= '-' then
     others = front .. ';' .. others
@@ -64,17 +69,17 @@ local fields = entries + 2 * sets
 local moves = fields + unsets
 local archive = ARGV[moves + 2] == '1'
 local revives = later ~= '' and at < later and later >= expires
-if archived ~= '-' and (archive or not revives) then
+if archived ~= NONE and (archive or not revives) then
   return {'archived', archived}
 end
 if expires <= at and not (revives or archive) then
   return {'expired', expires}
 end
-if ARGV[6] ~= '' and ARGV[6] ~= version then
-  return {'version', version}
+if ARGV[6] ~= '' and tonumber(ARGV[6]) ~= version then
+  return {'version', whole(version)}
 end
 if queries > 0 and ARGV[8] ~= '' and total + queries > tonumber(ARGV[8]) then
-  return {'queries', total}
+  return {'queries', whole(total)}
 end
 
 -- What the entries weigh: a field is one letter for its section, and the key.
@@ -99,18 +104,19 @@ if moves > entries then
 end
 local list = KEYS[2]
 local kept = redis.call('LLEN', list)
-if kept ~= tonumber(total) then
-  return {'damaged', 'it has ' .. kept .. ' of its ' .. total .. ' queries'}
+if kept ~= total then
+  return {'damaged', 'it has ' .. kept .. ' of its ' .. whole(total) .. ' queries'}
 end
 
 -- Where it is found, and when it is due.
-local base, id, gone, new, due, leaves, static = string.sub(key, 1, -36), ARGV[moves + 1], {}, {}, nil, nil, nil
+local id, base, gone, new, due, leaves, static = ARGV[moves + 1], nil, nil, nil, nil, nil, nil
 if id then
+  base, gone, new = sub(key, 1, -36), {}, {}
   about = about or described(row[2])
   if not about then
     return {'damaged', 'its labels cannot be read'}
   end
-  local was_archived, was_due, before = archived ~= '-', expires, {}
+  local was_archived, was_due, before = archived ~= NONE, expires, {}
   for _, label in ipairs(labels_of(about)) do
     before[index_of(base, was_archived, label)] = true
   end
@@ -144,13 +150,13 @@ if id then
   end
   static = table.concat(parts, '\0') .. '\0'
   if later ~= '' and later >= expires then
-    expires, archived = later, '-'
+    expires, archived = later, NONE
   end
   if archive then
     archived = at
   end
   for _, label in ipairs(labels_of(about)) do
-    local index = index_of(base, archived ~= '-', label)
+    local index = index_of(base, archived ~= NONE, label)
     if before[index] then
       before[index] = nil
     else
@@ -163,22 +169,22 @@ if id then
   probe(gone)
   probe(new)
   probe({base .. ':due', base .. ':old'})
-  if archived == '-' and (was_archived or expires ~= was_due) then
+  if archived == NONE and (was_archived or expires ~= was_due) then
     due = score_of(expires) -- else a lease stays one
   end
-  leaves = was_archived and archived == '-'
+  leaves = was_archived and archived == NONE
 end
 
 version, total = version + 1, total + queries
 if queries > 0 then
-  first = (first == '-' or ARGV[12] < first) and ARGV[12] or first
-  last = (last == '-' or ARGV[13] > last) and ARGV[13] or last
+  first = (first == NONE or ARGV[12] < first) and ARGV[12] or first
+  last = (last == NONE or ARGV[13] > last) and ARGV[13] or last
   for place = 17, entries do
     history = history + #ARGV[place]
   end
 end
-local facts = string.format(
-  '%.0f %.0f %.0f %.0f %.0f %s %s %s %s %s %s:%s:%.0f:%.0f =%s', version, total, hits + ARGV[11], history, size,
+facts = string.format(
+  '%016d %016d %016d %016d %016d %s %s %s %s %s %s:%s:%d:%d =%s', version, total, hits + ARGV[11], history, size,
   accessed < at and at or accessed, expires, archived, first, last, writer, change, version, total, ARGV[4])
 if others == (row[3] or '') then
   redis.call('HSET', key, 'F', facts)
@@ -210,7 +216,7 @@ if id then
   if due then
     redis.call('ZADD', base .. ':due', due, id)
   end
-  if archived ~= '-' then -- and due still, until whoever archives such sessions has told of it
+  if archived ~= NONE then -- and due still, until whoever archives such sessions has told of it
     redis.call('ZADD', base .. ':old', score_of(archived), id)
   elseif leaves then
     redis.call('ZREM', base .. ':old', id)

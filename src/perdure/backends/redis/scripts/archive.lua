@@ -1,4 +1,4 @@
--- uses: copies, times, labels
+-- uses: facts, copies, times, labels
 -- Move this very copy to the archived ones; its version and head stay, and it stays due. KEYS: the session. ARGV: its id,
 -- version, head, when. Answer: 'archived' and since when; or 'changed', 'deleted', 'damaged'.
 local key, id = KEYS[1], ARGV[1]
@@ -7,7 +7,7 @@ local row = redis.call('HMGET', key, 'F', 'L')
 if not row[1] then
   return {redis.call('ZSCORE', base .. ':tombs', id) and 'deleted' or 'changed'}
 end
-local version, head, archived = copy_in(row[1])
+local version, head, since = copy_in(row[1])
 local about = described(row[2])
 if not version or not about then
   return {'damaged', 'its facts or labels cannot be read'}
@@ -15,16 +15,15 @@ end
 if version ~= ARGV[2] or head ~= ARGV[3] then
   return {'changed'}
 end
-if archived ~= '-' then
-  return {'archived', archived}
+if since then
+  return {'archived', since}
 end
 local labels = labels_of(about)
 for _, label in ipairs(labels) do
   probe({index_of(base, false, label), index_of(base, true, label)})
 end
 probe({base .. ':old'})
-local before, after = string.match(row[1], '^(%d+ %d+ %d+ %d+ %d+ %d+ %d+) %-( .*)$')
-redis.call('HSET', key, 'F', before .. ' ' .. ARGV[4] .. after)
+redis.call('HSET', key, 'F', string.sub(row[1], 1, 123) .. ARGV[4] .. string.sub(row[1], 142))
 for _, label in ipairs(labels) do
   redis.call('ZREM', index_of(base, false, label), id)
   redis.call('ZADD', index_of(base, true, label), score_of(about.created), id)

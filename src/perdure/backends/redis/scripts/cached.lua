@@ -4,7 +4,7 @@ local row = redis.call('HMGET', KEYS[1], 'N', 'F')
 if not row[1] then
   return false
 end
-local held, total = tonumber(row[1]), tonumber(string.match(row[2], '^%d+ (%d+) '))
+local held, total = tonumber(row[1]), tonumber(string.sub(row[2], 18, 33))
 local wanted = math.min(ARGV[1] == '' and total or tonumber(ARGV[1]), total)
 if held < wanted or redis.call('LLEN', KEYS[2]) ~= held then
   return false

@@ -11,7 +11,7 @@ local function take(due, id)
   local facts = redis.pcall('HGET', base .. ':s:' .. hex, 'F')
   local history, state = 0, 0
   if type(facts) == 'string' then
-    history, state = string.match(facts, '^%d+ %d+ %d+ (%d+) (%d+) ')
+    history, state = tonumber(string.sub(facts, 52, 67)), tonumber(string.sub(facts, 69, 84))
   end
   bytes = bytes + (history or 0) + (state or 0)
   if #taken > 0 and bytes > room then

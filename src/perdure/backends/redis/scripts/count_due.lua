@@ -1,4 +1,5 @@
--- How many sessions are due, and the score of the one that is due longest. KEYS: when sessions are due, of one or more buckets. ARGV: now.
+-- How many sessions are due, and the score of the one that is due longest. KEYS: when sessions are due, of one or more
+-- buckets. ARGV: now.
 local count, since = 0, false
 for _, key in ipairs(KEYS) do
   count = count + redis.call('ZCOUNT', key, '-inf', ARGV[1])

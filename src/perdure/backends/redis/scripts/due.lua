@@ -7,7 +7,7 @@ for place = 1, #due, 2 do
   local facts = redis.pcall('HGET', base .. ':s:' .. hex_of(due[place]), 'F')
   local history, state = 0, 0
   if type(facts) == 'string' then
-    history, state = string.match(facts, '^%d+ %d+ %d+ (%d+) (%d+) ')
+    history, state = tonumber(string.sub(facts, 52, 67)), tonumber(string.sub(facts, 69, 84))
   end
   found[#found + 1] = {due[place], due[place + 1], (history or 0) + (state or 0)}
 end

@@ -1,15 +1,16 @@
 -- Forget a session, its entries in the indices and its ticket, whatever of it can still be read.
 local function remove(base, hex, id, facts, about)
   local places = {base .. ':due', base .. ':old'}
-  local archived -- '-' where it is not; nil where nobody knows
-  if facts then
-    archived = select(8, string.match(facts, FACTS))
+  local may_be_active, may_be_archived = true, true -- where nobody knows
+  if facts and are_facts(facts) then
+    may_be_archived = archived_in(facts) ~= nil
+    may_be_active = not may_be_archived
   end
   for _, label in ipairs(about and labels_of(about) or {}) do
-    if archived == nil or archived == '-' then
+    if may_be_active then
       places[#places + 1] = index_of(base, false, label)
     end
-    if archived ~= '-' then
+    if may_be_archived then
       places[#places + 1] = index_of(base, true, label)
     end
   end

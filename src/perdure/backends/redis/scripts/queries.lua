@@ -14,7 +14,7 @@ if ARGV[4] ~= '' then
     return false
   end
 end
-local total = tonumber(string.match(row[1], '^%d+ (%d+) '))
+local total = tonumber(string.sub(row[1], 18, 33))
 if not total then
   return {'damaged', 'its facts cannot be read'}
 end

@@ -11,14 +11,14 @@ if redis.call('ZSCORE', base .. ':tombs', id) then
 end
 local row = redis.call('HMGET', key, 'F', 'L')
 local is_kept = row[1] or redis.call('EXISTS', key) == 1
-local version, head, archived
+local version, head, since
 if is_kept then
-  version, head, archived = copy_in(row[1] or '')
+  version, head, since = copy_in(row[1] or '')
   if not version then
     return {purpose == 'create' and 'exists' or 'damaged', 'its facts cannot be read'}
   end
 end
-local is_same = is_kept and version == ARGV[7] and head == ARGV[8] and (archived ~= '-') == (ARGV[9] == '1')
+local is_same = is_kept and version == ARGV[7] and head == ARGV[8] and (since ~= nil) == (ARGV[9] == '1')
 if is_same and ARGV[1] ~= '1' then
   return {'stored'} -- by an attempt before, whose answer was lost
 end
@@ -64,7 +64,6 @@ local created = score_of(about.created)
 for place = 1, #places - 1 do
   redis.call('ZADD', places[place], created, id)
 end
-local expires, since = string.match(ARGV[10], '^%d+ %d+ %d+ %d+ %d+ %d+ (%d+) (%S+)')
-redis.call('ZADD', places[#places], score_of(is_archived and since or expires), id)
+redis.call('ZADD', places[#places], score_of(archived_in(ARGV[10]) or string.sub(ARGV[10], 105, 122)), id)
 void_ticket(base, id)
 return {'stored'}

@@ -13,8 +13,8 @@ end
 
 -- What must hold of a session that can be read: it is in every index where it belongs, and in no other of these.
 local function compare(id, hex, about, facts)
-  local version, total, _, _, _, _, expires, archived = string.match(facts, FACTS)
-  local is_archived = archived ~= '-'
+  local total, since = tonumber(string.sub(facts, 18, 33)), archived_in(facts)
+  local is_archived = since ~= nil
   for _, own in ipairs(labels_of(about)) do
     seen[own] = true
     local score = redis.call('ZSCORE', index_of(base, is_archived, own), id)
@@ -28,7 +28,7 @@ local function compare(id, hex, about, facts)
     end
   end
   local old = redis.call('ZSCORE', base .. ':old', id)
-  if is_archived and not (old and tonumber(old) == tonumber(score_of(archived))) then
+  if is_archived and not (old and tonumber(old) == tonumber(score_of(since))) then
     report(id, 'is not known to retention')
   elseif not is_archived and old then
     report(id, 'is known to retention, though it is not archived')
@@ -37,8 +37,8 @@ local function compare(id, hex, about, facts)
     report(id, 'will never be due')
   end
   local kept = redis.pcall('LLEN', base .. ':q:' .. hex)
-  if kept ~= tonumber(total) then
-    report(id, 'has ' .. tostring(type(kept) == 'number' and kept or 'none') .. ' of its ' .. total .. ' queries')
+  if kept ~= total then
+    report(id, 'has ' .. tostring(type(kept) == 'number' and kept or 'none') .. ' of its ' .. whole(total) .. ' queries')
   end
 end
 
@@ -46,19 +46,16 @@ for _, id in ipairs(ids) do
   local hex = hex_of(id)
   local key = base .. ':s:' .. hex
   local row = redis.call('TYPE', key).ok == 'hash' and redis.call('HMGET', key, 'F', 'L') or {}
-  local about, archived = described(row[2] or ''), nil
-  if row[1] then
-    archived = select(8, string.match(row[1], FACTS))
-  end
+  local about = described(row[2] or '')
   if redis.call('EXISTS', key) == 0 then
     report(id, 'is in the index ' .. name .. ', and nothing of it is kept')
-  elseif not about or not archived then
+  elseif not about or not row[1] or not are_facts(row[1]) then
     if label == 'all' then
       report(id, 'cannot be read')
     end
   elseif label == 'all' then
     compare(id, hex, about, row[1])
-  elseif not redis.call('ZSCORE', index_of(base, archived ~= '-', 'all'), id) then
+  elseif not redis.call('ZSCORE', index_of(base, archived_in(row[1]) ~= nil, 'all'), id) then
     report(id, 'is missing in the index all')
   elseif label then
     local has = false
