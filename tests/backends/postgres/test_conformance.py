@@ -5,9 +5,14 @@ import pytest
 from perdure.backends import SessionBackend
 from perdure.backends.sql.postgres import PostgresBackend, applying
 from perdure.testing import BackendConformance, OpenBackend
+from perdure.testing.conformance.applying import ApplyingPromises
+from perdure.testing.conformance.concurrency import ConcurrencyPromises
+from perdure.testing.conformance.conditions import ConditionPromises
+from perdure.testing.conformance.repeats import RepeatPromises
+from perdure.testing.conformance.standing import StandingPromises
 
 
-class TestPostgresBackend(BackendConformance):
+class _OnPostgres:
     @pytest.fixture
     def open_backend(self, sessions_url: str) -> OpenBackend:
         async def open_backend() -> SessionBackend:
@@ -18,8 +23,17 @@ class TestPostgresBackend(BackendConformance):
         return open_backend
 
 
-class TestEveryChangeAsOneOfMany(TestPostgresBackend):
-    """What only appends has a statement of its own where it comes alone; here it goes the way of all others."""
+class TestPostgresBackend(_OnPostgres, BackendConformance):
+    """All of the contract."""
+
+
+class TestEveryChangeAsOneOfMany(
+    _OnPostgres, ApplyingPromises, StandingPromises, ConditionPromises, RepeatPromises, ConcurrencyPromises
+):
+    """A change that only appends has a statement of its own where it comes alone; here it goes the way of all others."""
+
+    backend = BackendConformance.backend
+    other = BackendConformance.other
 
     @pytest.fixture(autouse=True)
     def _no_short_cut(self, monkeypatch: pytest.MonkeyPatch) -> None:

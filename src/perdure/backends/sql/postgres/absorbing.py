@@ -151,10 +151,10 @@ async def _merge_all(
     connection: Connection, sql: Statements, sessions: Sequence[StoredSession]
 ) -> dict[UUID, Absorbed]:
     """Merge copies into those that are there, under the lock of their rows."""
-    ids = [session.id for session in sessions]
     await connection.execute(STALLED)
-    await connection.fetch(sql.lock_many.text, *sql.lock_many.arguments(ids=ids_of(ids)))
-    kept = {row[0]: row for row in await read_whole(connection, sql, ids)}
+    ids = ids_of([session.id for session in sessions])
+    locked = await connection.fetch(sql.lock_many.text, *sql.lock_many.arguments(ids=ids))
+    kept = {row[0]: row for row in await read_whole(connection, sql, [row[0] for row in locked])}
     done: dict[UUID, Absorbed] = {}
     pairs: list[tuple[StoredSession, StoredSession]] = []
     for session in sessions:

@@ -12,7 +12,7 @@ from perdure.backends.sql.postgres.records import as_json, ids_of
 from perdure.backends.sql.postgres.statements import Statements
 from perdure.backends.sql.rows import read_counters
 from perdure.changes import Applied, SessionChange, check, entry_bytes, recall
-from perdure.errors import CorruptDataError, PerdureError, SessionNotFoundError
+from perdure.errors import BackendError, CorruptDataError, PerdureError, SessionNotFoundError
 from perdure.models.times import to_micros
 
 __all__ = ["apply_all"]
@@ -20,13 +20,10 @@ __all__ = ["apply_all"]
 Change = tuple[UUID, SessionChange]
 
 
-async def apply_all(
-    connection: Connection, sql: Statements, changes: Sequence[Change]
-) -> Sequence[Applied | PerdureError | None]:
+async def apply_all(connection: Connection, sql: Statements, changes: Sequence[Change]) -> list[Applied | PerdureError]:
     """What becomes of each change, all in one transaction; no two may be of one session.
 
-    One round trip; a single change that is refused takes a second one. None says that the session came into being
-    meanwhile: the change is to be tried again.
+    One round trip; a single change that is refused takes a second one.
 
     Raises: driver errors; then none of them was applied.
     """
@@ -49,11 +46,11 @@ async def apply_all(
         any("touched" in record for record in records),
         any("archive" in record for record in records),
     )
-    outcomes: list[Applied | PerdureError | None] = [None] * len(changes)
+    outcomes: dict[int, Applied | PerdureError] = {}
     for row in rows:
         session_id, change = changes[row[0]]
         outcomes[row[0]] = Applied(row[6], row[7]) if row[1] is None else _answer(session_id, change, row)
-    return outcomes
+    return [outcomes[place] for place in range(len(changes))]
 
 
 def _only_appends(change: SessionChange) -> bool:
@@ -149,11 +146,8 @@ def _moved(change: SessionChange) -> dict[str, Any]:
     return record
 
 
-def _answer(session_id: UUID, change: SessionChange, row: Sequence[Any]) -> Applied | PerdureError | None:
-    """Why a change was not applied, told by the functions that all backends share, of what the server looked at.
-
-    None where nothing speaks against it: the session was not there when its turn came.
-    """
+def _answer(session_id: UUID, change: SessionChange, row: Sequence[Any]) -> Applied | PerdureError:
+    """Why a change was not applied, told by the functions that all backends share, of what the server looked at."""
     if row[6] is None:
         return SessionNotFoundError(session_id)
     try:
@@ -167,4 +161,4 @@ def _answer(session_id: UUID, change: SessionChange, row: Sequence[Any]) -> Appl
         check(session, change, freed_bytes=row[1])
     except PerdureError as refusal:
         return refusal
-    return None
+    return BackendError(NAME, f"a change of session {session_id} was refused although nothing speaks against it")

@@ -92,8 +92,6 @@ class GroupCommit:
                 _ = self._connections.start(self._drain())
             else:
                 self._busy = False
-        if outcome is None:
-            return await self.apply(session_id, change)
         if isinstance(outcome, Applied):
             return outcome
         raise outcome
@@ -146,18 +144,11 @@ class GroupCommit:
             for waiting in batch:  # none was applied, and it may be for one of them only
                 await self._commit([waiting])
         else:
-            self._tell(batch, outcomes)
-
-    def _tell(self, batch: Sequence[_Waiting], outcomes: Sequence[Applied | PerdureError | None]) -> None:
-        """Give each its outcome; what has none yet goes first next time."""
-        for waiting, outcome in zip(batch, outcomes, strict=True):
-            if outcome is None:
-                self._queue.setdefault(waiting.session_id, deque()).appendleft(waiting)
-            else:
+            for waiting, outcome in zip(batch, outcomes, strict=True):
                 waiting.tell(outcome)
 
-    async def _send(self, batch: Sequence[_Waiting]) -> Sequence[Applied | PerdureError | None]:
-        async def work(connection: Connection) -> Sequence[Applied | PerdureError | None]:
+    async def _send(self, batch: Sequence[_Waiting]) -> list[Applied | PerdureError]:
+        async def work(connection: Connection) -> list[Applied | PerdureError]:
             try:
                 return await apply_all(connection, self._sql, [(each.session_id, each.change) for each in batch])
             except BaseException as error:

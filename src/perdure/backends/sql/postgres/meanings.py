@@ -99,9 +99,9 @@ def is_lost(error: BaseException) -> bool:
         return error.sqlstate in _LOST or str(error.sqlstate).startswith("08")
     if isinstance(error, TimeoutError):
         return False  # that is known: there was no answer, and no time is left to ask again
-    return isinstance(error, OSError) or (
-        isinstance(error, asyncpg.InterfaceError) and not isinstance(error, ValueError)
-    )
+    if isinstance(error, asyncpg.InterfaceError):
+        return not isinstance(error, ValueError)  # that is about what was given
+    return isinstance(error, OSError | asyncpg.InternalClientError)
 
 
 def is_too_early(error: BaseException) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from datetime import datetime, timedelta
+from typing import Any
 from uuid import UUID
 
 from uuid_utils.compat import uuid7
@@ -62,10 +63,13 @@ async def claim_from(
     connection: Connection, sql: Statements, *, now: datetime, lease: timedelta, limit: int, max_bytes: int
 ) -> Claimed:
     """See `SessionBackend.claim_expired`."""
-    rows = await connection.fetch(
-        sql.claim_sessions, to_micros(now), to_micros(now + lease), min(limit, MOST), max_bytes
-    )
-    ids = [UUID(bytes=row[0].bytes) for row in rows]
+    terms = (to_micros(now), to_micros(now + lease), min(limit, MOST), max_bytes)
+    rows: list[Any] = []
+    for _ in range(ATTEMPTS):
+        rows = await connection.fetch(sql.claim_sessions, *terms)
+        if not rows or rows[0][0] is not None:
+            break
+    ids = [UUID(bytes=row[0].bytes) for row in rows if row[0] is not None]
     contents = {row[0]: row for row in await read_whole(connection, sql, ids)} if ids else {}
     claimed = Claimed([])
     for session_id in ids:

@@ -18,15 +18,16 @@ CREATE FUNCTION {schema}.apply_changes(ids text[], changes json, bodies text[], 
 AS $function$
 #variable_conflict use_column
 DECLARE
-  keys uuid[] := ids;
+  held uuid[];
   applied bigint;
   before session_labels[];
   gone record;
 BEGIN
-  -- First, so that all that is looked at afterwards is the present, and cannot change until the end.
-  PERFORM FROM sessions WHERE id = ANY (keys) ORDER BY id FOR NO KEY UPDATE;
+  -- First, so that all that is looked at afterwards is the present, and cannot change until the end. A session that
+  -- comes into being after this is left alone: its lock would come out of turn.
+  held := ARRAY(SELECT id FROM sessions WHERE id = ANY (ids::uuid[]) ORDER BY id FOR NO KEY UPDATE);
   IF moving THEN
-    before := label_rows(keys);
+    before := label_rows(held);
   END IF;
 
   RETURN QUERY
@@ -79,7 +80,7 @@ BEGIN
         END
     FROM c
     -- All in one CASE: a condition that an index could answer would have all that the index holds looked at.
-    WHERE s.id = c.id AND s.id = ANY (keys) AND CASE WHEN
+    WHERE s.id = c.id AND s.id = ANY (held) AND CASE WHEN
       CASE remembered_at(s.writers, uuid_send(c.writer))
         WHEN 0 THEN c.again IS NOT TRUE OR length(s.writers) < 32 * 40
         ELSE int8send(c.number)
@@ -124,7 +125,7 @@ BEGIN
     ON CONFLICT (session_id, section, key) DO UPDATE SET value = excluded.value;
   END IF;
   IF moving AND applied > 0 THEN
-    PERFORM relabel(before, label_rows(keys));
+    PERFORM relabel(before, label_rows(held));
   END IF;
   IF applied < cardinality(ids) THEN
     RETURN QUERY
@@ -132,7 +133,7 @@ BEGIN
       s.user_id, s.expires_at, s.last_accessed_at, s.archived_at, s.version, s.total_queries, s.cache_hits,
       s.first_query_at, s.last_query_at, s.state_bytes, s.history_bytes, s.writers
     FROM json_to_recordset(changes) AS c(place integer, id uuid, touched json)
-    LEFT JOIN LATERAL (SELECT *, xmin FROM sessions WHERE sessions.id = c.id OFFSET 0) AS s ON true
+    LEFT JOIN LATERAL (SELECT *, xmin FROM sessions WHERE sessions.id = c.id OFFSET 0) AS s ON s.id = ANY (held)
     WHERE s.xmin IS NULL OR s.xmin <> pg_current_xact_id()::xid;
   END IF;
 END

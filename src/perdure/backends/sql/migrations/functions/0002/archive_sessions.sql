@@ -10,14 +10,15 @@ AS $function$
 #variable_conflict use_column
 DECLARE
   ids uuid[] := ARRAY(SELECT c.id FROM json_to_recordset(copies) AS c(id uuid));
+  held uuid[];
   active uuid[];
   before session_labels[];
 BEGIN
-  PERFORM FROM sessions WHERE id = ANY (ids) ORDER BY id FOR NO KEY UPDATE;
+  held := ARRAY(SELECT id FROM sessions WHERE id = ANY (ids) ORDER BY id FOR NO KEY UPDATE);
   active := ARRAY(
     SELECT c.id FROM json_to_recordset(copies) AS c(id uuid, version bigint, head text),
       LATERAL (SELECT * FROM sessions WHERE sessions.id = c.id OFFSET 0) AS s
-    WHERE s.version = c.version AND s.head = c.head AND s.archived_at IS NULL
+    WHERE c.id = ANY (held) AND s.version = c.version AND s.head = c.head AND s.archived_at IS NULL
   );
   before := label_rows(active);
   UPDATE sessions SET archived_at = instant WHERE id = ANY (active);
@@ -25,7 +26,7 @@ BEGIN
   RETURN QUERY
   SELECT c.id, CASE WHEN s.version = c.version AND s.head = c.head THEN s.archived_at END, t.session_id IS NOT NULL
   FROM json_to_recordset(copies) AS c(id uuid, version bigint, head text)
-  LEFT JOIN LATERAL (SELECT * FROM sessions WHERE sessions.id = c.id OFFSET 0) AS s ON true
+  LEFT JOIN LATERAL (SELECT * FROM sessions WHERE sessions.id = c.id OFFSET 0) AS s ON s.id = ANY (held)
   LEFT JOIN LATERAL (SELECT * FROM session_tombstones WHERE session_id = c.id OFFSET 0) AS t ON true;
 END
 $function$

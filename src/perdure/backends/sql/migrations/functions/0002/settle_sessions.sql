@@ -10,11 +10,12 @@ CREATE FUNCTION {schema}.settle_sessions(copies json)
 AS $function$
 DECLARE
   ids uuid[] := ARRAY(SELECT c.id FROM json_to_recordset(copies) AS c(id uuid));
+  held uuid[];
 BEGIN
-  PERFORM FROM sessions WHERE id = ANY (ids) ORDER BY id FOR NO KEY UPDATE;
+  held := ARRAY(SELECT id FROM sessions WHERE id = ANY (ids) ORDER BY id FOR NO KEY UPDATE);
   UPDATE sessions AS s SET due_at = NULL
   FROM json_to_recordset(copies) AS c(id uuid, version bigint, head text)
-  WHERE s.id = c.id AND s.id = ANY (ids) AND s.version = c.version AND s.head = c.head
+  WHERE s.id = c.id AND s.id = ANY (held) AND s.version = c.version AND s.head = c.head
     AND CASE WHEN s.archived_at IS NOT NULL THEN true END;
 END
 $function$
