@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from perdure.backends import Absorbed, HistoryPage, Purged
+from perdure.backends import Absorbed, Archived, ArchiveOutcome, Copy, HistoryPage, Purged, Tombstone
 from perdure.changes import Applied, SessionChange
 from perdure.errors import (
     OutcomeUnknownError,
@@ -294,8 +294,44 @@ class SessionModel:
         self._forget(session_id)
         return True
 
-    def purge(self, *, archived_before: datetime, now: datetime, limit: int, dry_run: bool) -> Purged:
-        old = [s for s in self.sessions.values() if s.archived is not None and s.archived < archived_before]
+    def archive(self, sessions: Iterable[StoredSession], *, at: datetime) -> list[Archived]:
+        """What `archive` does before it delivers."""
+        report = []
+        for session in sessions:
+            kept = self.sessions.get(session.id)
+            outcome = ArchiveOutcome.DELETED if session.id in self.tombstones else ArchiveOutcome.CHANGED
+            if kept is not None and (kept.version, kept.head) == (session.version, session.head):
+                kept.archived = at if kept.archived is None else kept.archived
+                outcome = ArchiveOutcome.ARCHIVED
+            report.append(Archived(session.id, outcome))
+        return report
+
+    def settle(self, report: Iterable[Archived]) -> None:
+        """What `archive` does when it has delivered."""
+        for done in report:
+            if done.outcome is ArchiveOutcome.ARCHIVED:
+                self.sessions[done.session_id].due = None
+
+    def copies(self, session_ids: Iterable[UUID]) -> dict[UUID, Copy | Tombstone]:
+        found: dict[UUID, Copy | Tombstone] = {known: Tombstone(at) for known, at in self.tombstones.items()}
+        for known, session in self.sessions.items():
+            found[known] = Copy(session.version, session.head, session.archived is not None)
+        return {known: found[known] for known in session_ids if known in found}
+
+    def purge(
+        self,
+        *,
+        archived_before: datetime,
+        now: datetime,
+        limit: int,
+        dry_run: bool,
+        among: Collection[UUID] | None = None,
+    ) -> Purged:
+        old = [
+            s
+            for s in self.sessions.values()
+            if s.archived is not None and s.archived < archived_before and (among is None or s.id in among)
+        ]
         chosen = sorted(old, key=lambda session: (session.archived, session.id))[:limit]
         if not dry_run:
             for session in chosen:

@@ -29,7 +29,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from tests.backends.state_model import UNKNOWN_TICKET, ModelSession, SessionModel
 
 from perdure import SessionFilter
-from perdure.backends import Absorbed, MemoryBackend, MemoryData, SessionBackend
+from perdure.backends import Absorbed, Archived, ArchiveOutcome, MemoryBackend, MemoryData, SessionBackend
 from perdure.backends.sql.sqlite import SqliteBackend
 from perdure.backends.totals import totals_of
 from perdure.changes import SessionChange
@@ -154,6 +154,9 @@ class BackendMachine(RuleBasedStateMachine):
         self.lost: list[tuple[UUID, SessionChange]] = []
         self.branches: list[tuple[StoredSession, ModelSession]] = []
         self.walk: Walk | None = None
+        self.cached: dict[UUID, StoredSession] = {}
+        self.cache_tickets: dict[UUID, str] = {}
+        self.void_cache_tickets: dict[UUID, str] = {}
         self.faulty = FaultyBackend(self.fresh())
         self.runner.run(self.faulty.open())
 
@@ -416,6 +419,44 @@ class BackendMachine(RuleBasedStateMachine):
             assert given == self.model.ticket(session_id, given=given, now=self.now)
             assert given not in self.model.void
 
+    # Copies that fade -----------------------------------------------------------------------------
+
+    @precondition(lambda self: self.faulty.cache is not None)
+    @rule(rng=choices)
+    def use_the_cache(self, rng: Random) -> None:
+        """It may forget anything; what it gives was put there, with a ticket that was good, and not dropped since."""
+        cache = self.faulty.cache
+        assert cache is not None
+        session_id = rng.choice(IDS)
+        whole = stored_session(
+            id=session_id, queries=tuple(stored_query() for _ in range(3)), version=rng.randint(1, 9)
+        )
+        for step in rng.choices(["ticket", "fill", "fill", "read", "read", "drop", "guess"], k=4):
+            self.faulty.faults = []
+            match step:
+                case "ticket":
+                    self.cache_tickets[session_id] = self.runner.run(cache.ticket(session_id))
+                case "fill" | "guess":
+                    guess = self.void_cache_tickets.get(session_id, "none")
+                    ticket = guess if step == "guess" else self.cache_tickets.pop(session_id, guess)
+                    part = whole.copy(history=rng.choice([None, 0, 1, 2]))
+                    if self.runner.run(cache.fill(part, ticket=ticket, lifetime=timedelta(hours=1))):
+                        assert ticket != guess
+                        self.void_cache_tickets[session_id] = ticket
+                        self.cached[session_id] = part
+                case "drop":
+                    self.runner.run(cache.drop([session_id, UUID(int=7)]))
+                    self.cached.pop(session_id, None)
+                    self.void_cache_tickets[session_id] = self.cache_tickets.pop(session_id, "none")
+                case "read":
+                    history = rng.choice([None, 0, 1, 3])
+                    found = self.runner.run(cache.read(session_id, history=history))
+                    known = self.cached.get(session_id)
+                    if found is not None:
+                        assert known is not None
+                        assert found == known.copy(history=history)
+                        assert len(found.queries) == min(3, 3 if history is None else history)
+
     # Time -----------------------------------------------------------------------------------------
 
     @rule(rng=choices)
@@ -457,6 +498,54 @@ class BackendMachine(RuleBasedStateMachine):
         return claimed
 
     @rule(rng=choices)
+    def archive(self, rng: Random) -> None:
+        """What was claimed, some of it written to since; telling of it may crash, and is done again after the lease."""
+        claimed = self._claim(rng, self.now + rng.choice([timedelta(0), minutes(rng)]))
+        for session in claimed:
+            if rng.random() < 0.3:
+                self.send(session.id, self.some_change(rng, session.id))
+            if rng.random() < 0.1:
+                self.ask(
+                    partial(self.faulty.delete, session.id, forget_at=self.now),
+                    partial(self.model.delete, session.id, forget_at=self.now, owner=None),
+                )
+        self._archive(rng, claimed)
+
+    @precondition(lambda self: self.branches)
+    @rule(rng=choices)
+    def archive_what_was_claimed_long_ago(self, rng: Random) -> None:
+        self._archive(rng, [rng.choice(self.branches)[0]])
+
+    def _archive(self, rng: Random, sessions: Sequence[StoredSession]) -> None:
+        at, crashes = self.now, rng.random() < 0.3
+        told: list[StoredSession] = []
+        report: list[Archived] = []
+
+        async def deliver(those: Sequence[StoredSession]) -> None:
+            told.extend(those)
+            if crashes:
+                raise BackendUnavailableError("test", "whoever was to be told is gone")
+
+        def model() -> list[Archived]:
+            report.extend(self.model.archive(sessions, at=at))
+            if not crashes:
+                self.model.settle(report)
+            elif any(done.outcome is ArchiveOutcome.ARCHIVED for done in report):
+                raise BackendUnavailableError("test", "whoever was to be told is gone")
+            return report
+
+        struck = fault(rng)
+        self.ask(lambda: self.faulty.archive(sessions, at=at, deliver=deliver), model, fault=struck)
+        self.check_told(told, report)
+
+    def check_told(self, told: Sequence[StoredSession], report: Sequence[Archived]) -> None:
+        """Of what is archived, and of nothing else, everybody is told, as it is in the archive."""
+        archived = {done.session_id for done in report if done.outcome is ArchiveOutcome.ARCHIVED}
+        assert {session.id for session in told} == archived
+        for session in told:
+            assert _facts(session) == self.model.sessions[session.id].as_read(None)
+
+    @rule(rng=choices)
     def purge(self, rng: Random) -> None:
         ends = [at + rng.choice([timedelta(0), -timedelta(microseconds=1)]) for at in self.model.tombstones.values()]
         terms: dict[str, Any] = {
@@ -464,11 +553,15 @@ class BackendMachine(RuleBasedStateMachine):
             "now": rng.choice([self.now, *ends]),
             "limit": rng.randint(1, 3),
             "dry_run": rng.random() < 0.2,
+            "among": rng.choice([None, None, some(rng, IDS)]),
         }
         buried = sorted(self.model.tombstones)
-        self.ask(lambda: self.faulty.purge(**terms), lambda: self.model.purge(**terms), fault=fault(rng))
+        self._purge(terms, fault(rng))
         if buried and rng.random() < 0.5:
             self._create(rng, rng.choice(buried), None)
+
+    def _purge(self, terms: dict[str, Any], struck: Moment | None) -> None:
+        self.ask(lambda: self.faulty.purge(**terms), lambda: self.model.purge(**terms), fault=struck)
 
     @rule(rng=choices)
     def start_sweep(self, rng: Random) -> None:
@@ -504,6 +597,11 @@ class BackendMachine(RuleBasedStateMachine):
             self.ask(partial(self.faulty.queries, session_id, **terms), partial(_itself, expected))
 
     @rule(rng=choices)
+    def look_at_copies(self, rng: Random) -> None:
+        ids = [*dict.fromkeys(some(rng, IDS, most=3)), UUID(int=7)]
+        self.ask(lambda: self.faulty.copies(ids), lambda: self.model.copies(ids), fault=fault(rng))
+
+    @rule(rng=choices)
     def list_all(self, rng: Random) -> None:
         wanted, limit = session_filter(rng, self.now), rng.randint(1, 3)
         matching = self.model.matching(wanted)
@@ -518,8 +616,10 @@ class BackendMachine(RuleBasedStateMachine):
             return found
 
         self.ask(walk, lambda: [SessionSummary(**_summary(session)) for session in matching], fault=fault(rng))
-        totals = totals_of(StoredSession(**session.as_read(None)) for session in matching)
-        self.ask(lambda: self.faulty.aggregate(wanted), lambda: totals)
+        without = some(rng, [*IDS, UUID(int=7)])
+        counted = [session for session in matching if session.id not in without]
+        totals = totals_of(StoredSession(**session.as_read(None)) for session in counted)
+        self.ask(lambda: self.faulty.aggregate(wanted, without=without), lambda: totals)
 
     @rule(rng=choices)
     def turn_a_page(self, rng: Random) -> None:
