@@ -19,7 +19,7 @@ MAX_WORKERS = "8"  # each worker may start servers of its own
 @nox.session
 def tests(session: nox.Session) -> None:
     """Run the tests in parallel and demand the coverage; with arguments, run pytest with just those."""
-    install(session, "test", extra="dev")
+    install(session, "test", extra="all")
     if session.posargs:
         session.run("pytest", *session.posargs)
         return
@@ -43,7 +43,7 @@ def soak(session: nox.Session) -> None:
 @nox.session
 def lint(session: nox.Session) -> None:
     """Check style, types, who imports whom, and that the oldest dependencies tested are those promised."""
-    install(session, "lint", "test", extra="dev")
+    install(session, "lint", "test", extra="all")
     check_oldest(session)
     session.run("ruff", "check")
     session.run("ruff", "format", "--check")
@@ -61,7 +61,7 @@ def docs(session: nox.Session) -> None:
 @nox.session
 def bench(session: nox.Session) -> None:
     """Measure, and write `benchmarks/results.md`."""
-    install(session, "test", extra="dev")
+    install(session, "test", extra="all")
     session.run("python", "-m", "benchmarks", *session.posargs)
 
 

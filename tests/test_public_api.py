@@ -24,6 +24,7 @@ NAMES = {
     "SessionTotals",
     "SessionType",
     "Settings",
+    "StatsFilter",
     "close_session_store",
     "get_session_store",
     "hookimpl",

@@ -12,6 +12,7 @@ from perdure.models import (
     SessionSummary,
     SessionTotals,
     SessionType,
+    StatsFilter,
 )
 from perdure.settings import Settings
 from perdure.store import SessionStore, close_session_store, get_session_store
@@ -29,6 +30,7 @@ __all__ = [
     "SessionTotals",
     "SessionType",
     "Settings",
+    "StatsFilter",
     "close_session_store",
     "get_session_store",
     "hookimpl",

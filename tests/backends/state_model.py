@@ -23,7 +23,7 @@ from perdure.errors import (
     VersionConflictError,
 )
 from perdure.merging import AbsorbOutcome
-from perdure.models import SessionFilter, StoredSession
+from perdure.models import SessionFilter, StatsFilter, StoredSession
 
 __all__ = ["ModelSession", "SessionModel"]
 
@@ -124,6 +124,7 @@ class SessionModel:
 
     def __init__(self) -> None:
         self.sessions: dict[UUID, ModelSession] = {}
+        self.purged: dict[UUID, ModelSession] = {}
         self.tombstones: dict[UUID, datetime] = {}
         self.tickets: dict[UUID, tuple[str, datetime]] = {}
         self.void: set[str] = set()
@@ -229,6 +230,9 @@ class SessionModel:
         if session is not None and owner not in (None, session.user):
             return False
         self._forget(session_id)
+        purged = self.purged.get(session_id)
+        if purged is not None and (session is not None or owner in (None, purged.user)):
+            del self.purged[session_id]
         self.tombstones[session_id] = max(forget_at, self.tombstones.get(session_id, forget_at))
         return session is not None
 
@@ -292,6 +296,7 @@ class SessionModel:
         if session is None or (session.version, session.head) != (version, head):
             return False
         self._forget(session_id)
+        self.purged.pop(session_id, None)
         return True
 
     def archive(self, sessions: Iterable[StoredSession], *, at: datetime) -> list[Archived]:
@@ -336,10 +341,35 @@ class SessionModel:
         if not dry_run:
             for session in chosen:
                 self._forget(session.id)
+                self.purged[session.id] = session
             self.tombstones = {known: at for known, at in self.tombstones.items() if not at <= now}
             hour = timedelta(hours=1)
             self.tickets = {known: given for known, given in self.tickets.items() if not given[1] + hour <= now}
         return Purged([session.id for session in chosen], more=len(old) > limit)
+
+    def counted(self, wanted: StatsFilter, without: Collection[UUID]) -> list[ModelSession]:
+        """What statistics are about, newest first."""
+        found = [
+            session
+            for session in {**self.purged, **self.sessions}.values()
+            if wanted.user_id in (None, session.user)
+            and wanted.session_type in (None, session.type)
+            and (wanted.since is None or session.created >= wanted.since)
+            and (wanted.until is None or session.created < wanted.until)
+            and session.id not in without
+        ]
+        return sorted(found, key=lambda session: (session.created, session.id), reverse=True)
+
+    def record(self, sessions: Iterable[ModelSession], *, at: datetime) -> list[bool]:
+        return [self._record(session, at) for session in sessions]
+
+    def _record(self, session: ModelSession, at: datetime) -> bool:
+        known = self.purged.get(session.id)
+        fresh = known is None or known.version < session.version
+        if fresh and session.id not in self.sessions and session.id not in self.tombstones:
+            self.purged[session.id] = copy.deepcopy(session)
+            self.purged[session.id].archived = session.archived or at
+        return session.id not in self.tombstones
 
     def start_sweep(self, *, now: datetime, interval: timedelta) -> bool:
         recent = self.swept is not None and timedelta(0) <= now - self.swept < interval

@@ -30,12 +30,13 @@ from tests.backends.state_model import UNKNOWN_TICKET, ModelSession, SessionMode
 
 from perdure import SessionFilter
 from perdure.backends import Absorbed, Archived, ArchiveOutcome, MemoryBackend, MemoryData, SessionBackend
+from perdure.backends.measuring import measures_of
 from perdure.backends.sql.sqlite import SqliteBackend
 from perdure.backends.totals import totals_of
 from perdure.changes import SessionChange
 from perdure.errors import BackendUnavailableError, PerdureError
 from perdure.merging import AbsorbOutcome
-from perdure.models import SECTIONS, SessionSummary, StoredSession
+from perdure.models import SECTIONS, Measured, SessionMetrics, SessionSummary, StatsFilter, StoredSession
 from perdure.testing import START, ChangeMaker, Fault, FaultyBackend, Moment, stored_query, stored_session
 
 settings.register_profile("soak", max_examples=3_000, stateful_step_count=80)
@@ -101,6 +102,19 @@ def session_filter(rng: Random, now: datetime) -> SessionFilter:
         created_after=rng.choice([None, None, START, now - timedelta(minutes=20)]),
         created_before=rng.choice([None, None, now, now - timedelta(minutes=10)]),
     )
+
+
+def stats_filter(rng: Random, now: datetime) -> StatsFilter:
+    return StatsFilter(
+        user_id=rng.choice([None, None, *USERS]),
+        session_type=rng.choice([None, None, "equity", "macro"]),
+        since=rng.choice([None, None, START, START + timedelta(days=1), now - timedelta(minutes=20)]),
+        until=rng.choice([None, None, now, START + timedelta(days=1), now - timedelta(minutes=10)]),
+    )
+
+
+def measured(session: ModelSession, *, now: datetime) -> Measured:
+    return Measured.of(StoredSession(**session.as_read(None)), now=now)
 
 
 def draft(rng: Random, session: ModelSession, *, now: datetime) -> dict[str, Any]:
@@ -620,6 +634,45 @@ class BackendMachine(RuleBasedStateMachine):
         counted = [session for session in matching if session.id not in without]
         totals = totals_of(StoredSession(**session.as_read(None)) for session in counted)
         self.ask(lambda: self.faulty.aggregate(wanted, without=without), lambda: totals)
+
+    @rule(rng=choices)
+    def count_what_counts(self, rng: Random) -> None:
+        wanted, limit, now = stats_filter(rng, self.now), rng.randint(1, 3), self.now + minutes(rng)
+        without = some(rng, IDS)
+        counted = [measured(session, now=now) for session in self.model.counted(wanted, without)]
+        self.ask(
+            lambda: self.faulty.measure(wanted, now=now, without=without),
+            lambda: dict(measures_of(counted).counts),
+            fault=fault(rng),
+            seen_as=lambda measures: dict(measures.counts),
+        )
+
+        async def walk() -> list[SessionMetrics]:
+            page = await self.faulty.metrics(wanted, limit=limit)
+            found = list(page)
+            while page.next_cursor is not None:
+                assert len(page) == limit
+                page = await self.faulty.metrics(wanted, cursor=page.next_cursor, limit=limit)
+                found += page
+            return found
+
+        listed = [measured(session, now=now) for session in self.model.counted(wanted, ())]
+        self.ask(walk, lambda: [SessionMetrics.counted(each.facts, each.counts) for each in listed])
+
+    @precondition(lambda self: self.branches)
+    @rule(rng=choices)
+    def record_copies(self, rng: Random) -> None:
+        chosen, at = rng.choices(self.branches, k=rng.randint(1, 3)), self.now + minutes(rng)
+        self.ask(
+            lambda: self.faulty.record([stored for stored, _ in chosen], at=at),
+            lambda: self.model.record([session for _, session in chosen], at=at),
+            fault=fault(rng),
+        )
+
+    @rule(rng=choices)
+    def roll_up(self, rng: Random) -> None:
+        limit = rng.choice([1, 2, 100])
+        self.ask(lambda: self.faulty.roll_up(limit=limit), lambda: True, fault=fault(rng), seen_as=lambda n: n <= limit)
 
     @rule(rng=choices)
     def turn_a_page(self, rng: Random) -> None:

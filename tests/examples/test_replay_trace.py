@@ -2,35 +2,22 @@
 
 from __future__ import annotations
 
-import importlib.util
-import os
 import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType
 
 import pytest
+from tests.examples.trace import EXAMPLE, TRACE, needs_trace, replay_trace
 
 from perdure import SessionStore, SessionTotals, Settings
 
-PROJECT = Path(__file__).parents[2]
-EXAMPLE = PROJECT / "docs" / "examples" / "replay_trace.py"
-TRACE = Path(os.environ.get("ANALYST_TRACE") or PROJECT.parent / "shared" / "data" / "analyst-trace" / "trace.jsonl")
-
-pytestmark = pytest.mark.skipif(
-    not TRACE.is_file(), reason=f"the log is not on this machine: {TRACE} (ANALYST_TRACE names another place)"
-)
+pytestmark = needs_trace
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def example() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("replay_trace", EXAMPLE)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # where dataclasses look for the module of a class
-    spec.loader.exec_module(module)
-    return module
+    return replay_trace()
 
 
 @pytest.fixture(params=["sqlite", "memory"])

@@ -12,7 +12,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any, ClassVar
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import pytest
 
@@ -32,7 +32,17 @@ from perdure.backends import (
 from perdure.changes import Applied, SessionChange
 from perdure.errors import BackendUnavailableError, VersionConflictError
 from perdure.merging import AbsorbOutcome
-from perdure.models import Page, SessionFilter, SessionSummary, SessionTotals, StoredSession
+from perdure.models import (
+    Measured,
+    Measures,
+    Page,
+    SessionFilter,
+    SessionMetrics,
+    SessionSummary,
+    SessionTotals,
+    StatsFilter,
+    StoredSession,
+)
 from perdure.testing import BackendConformance, OpenBackend
 
 
@@ -444,6 +454,102 @@ class CountsEverything(Broken):
 
     async def aggregate(self, wanted: SessionFilter, *, without: Collection[UUID] = ()) -> SessionTotals:
         return await super().aggregate(wanted)
+
+
+class MeasuresEverything(Broken):
+    """What sessions count leaves out none of them."""
+
+    noticed_by = "test_those_left_out_do_not_count_in_statistics"
+
+    async def measure(
+        self, wanted: StatsFilter, *, now: datetime, without: Collection[UUID] = (), with_ids: bool = False
+    ) -> Measures:
+        return await super().measure(wanted, now=now)
+
+
+class MeasuresWholeDays(Broken):
+    """A period begins with the day."""
+
+    noticed_by = "test_only_what_is_asked_about_counts"
+
+    async def measure(
+        self, wanted: StatsFilter, *, now: datetime, without: Collection[UUID] = (), with_ids: bool = False
+    ) -> Measures:
+        since = None if wanted.since is None else wanted.since.replace(hour=0, minute=0, second=0, microsecond=0)
+        return await super().measure(wanted.model_copy(update={"since": since}), now=now, without=without)
+
+
+class CountsWhatItKeeps(Broken):
+    """What retention removed counts no longer."""
+
+    noticed_by = "test_what_retention_removed_still_counts"
+
+    async def purge(self, **how: Any) -> Purged:
+        purged = await super().purge(**how)
+        self._kept.purged.clear()
+        return purged
+
+
+class CountsTheDeleted(Broken):
+    """What a session counted outlives its deletion."""
+
+    noticed_by = "test_a_deleted_session_counts_no_longer_retained_or_not"
+
+    async def delete(self, session_id: UUID, *, forget_at: datetime, owner: str | None = None) -> bool:
+        purged = dict(self._kept.purged)
+        existed = await super().delete(session_id, forget_at=forget_at, owner=owner)
+        self._kept.purged.update(purged)
+        return existed
+
+
+class CountsTheRestoredTwice(Broken):
+    """A session counts as what it was when it was archived, and as what it is."""
+
+    noticed_by = "test_a_restored_session_counts_once_as_what_it_is_by_now"
+
+    async def apply(self, session_id: UUID, change: SessionChange) -> Applied:
+        if change.expires_at is not None and (session := self._kept.sessions.get(session_id)) is not None:
+            self._kept.purged[uuid4()] = Measured.of(session, now=change.at)
+        return await super().apply(session_id, change)
+
+
+class GathersForEver(Broken):
+    """There is always something left to be gathered."""
+
+    noticed_by = "test_gathering_is_done_in_pieces_and_comes_to_an_end"
+
+    async def roll_up(self, *, limit: int) -> int:
+        return 1
+
+
+class RecordsTheDeleted(Broken):
+    """A deleted session can be recorded."""
+
+    noticed_by = "test_what_was_recorded_counts_without_a_session"
+
+    async def record(self, sessions: Sequence[StoredSession], *, at: datetime) -> list[bool]:
+        self._kept.tombstones.clear()
+        return await super().record(sessions, at=at)
+
+
+class RecordsTheOlder(Broken):
+    """The last record stays, whichever it is."""
+
+    noticed_by = "test_of_two_records_the_one_of_the_higher_version_stays"
+
+    async def record(self, sessions: Sequence[StoredSession], *, at: datetime) -> list[bool]:
+        self._kept.purged.clear()
+        return await super().record(sessions, at=at)
+
+
+class ListsMetricsOfWhatItKeeps(Broken):
+    """What retention removed is in no list of metrics."""
+
+    noticed_by = "test_what_retention_removed_still_counts"
+
+    async def metrics(self, wanted: StatsFilter, *, cursor: str | None = None, limit: int) -> Page[SessionMetrics]:
+        page = await super().metrics(wanted, cursor=cursor, limit=limit)
+        return Page([each for each in page if each.session_id in self._kept.sessions], page.next_cursor)
 
 
 class SweepsAlways(Broken):

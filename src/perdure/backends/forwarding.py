@@ -23,7 +23,16 @@ from perdure.backends.protocol import (
     Tombstone,
 )
 from perdure.changes import Applied, SessionChange
-from perdure.models import Page, SessionFilter, SessionSummary, SessionTotals, StoredSession
+from perdure.models import (
+    Measures,
+    Page,
+    SessionFilter,
+    SessionMetrics,
+    SessionSummary,
+    SessionTotals,
+    StatsFilter,
+    StoredSession,
+)
 
 __all__ = ["ForwardingBackend", "ObservedBackend", "Surround"]
 
@@ -150,6 +159,26 @@ class ForwardingBackend:
     async def aggregate(self, wanted: SessionFilter, *, without: Collection[UUID] = ()) -> SessionTotals:
         """See `SessionBackend.aggregate`."""
         return await self.pass_on("aggregate", lambda: self.inner.aggregate(wanted, without=without))
+
+    async def measure(
+        self, wanted: StatsFilter, *, now: datetime, without: Collection[UUID] = (), with_ids: bool = False
+    ) -> Measures:
+        """See `SessionBackend.measure`."""
+        return await self.pass_on(
+            "measure", lambda: self.inner.measure(wanted, now=now, without=without, with_ids=with_ids)
+        )
+
+    async def metrics(self, wanted: StatsFilter, *, cursor: str | None = None, limit: int) -> Page[SessionMetrics]:
+        """See `SessionBackend.metrics`."""
+        return await self.pass_on("metrics", lambda: self.inner.metrics(wanted, cursor=cursor, limit=limit))
+
+    async def record(self, sessions: Sequence[StoredSession], *, at: datetime) -> list[bool]:
+        """See `SessionBackend.record`."""
+        return await self.pass_on("record", lambda: self.inner.record(sessions, at=at))
+
+    async def roll_up(self, *, limit: int) -> int:
+        """See `SessionBackend.roll_up`."""
+        return await self.pass_on("roll_up", lambda: self.inner.roll_up(limit=limit))
 
     async def start_sweep(self, *, now: datetime, interval: timedelta) -> bool:
         """See `SessionBackend.start_sweep`."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from bisect import bisect_left, insort
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from itertools import chain
 from uuid import UUID
@@ -17,6 +17,7 @@ from uuid_utils.compat import uuid7
 
 from perdure.backends.cursors import SortKey, read_cursor, write_cursor
 from perdure.backends.labels import labels_of, wanted_labels
+from perdure.backends.measuring import measures_of, metrics_page
 from perdure.backends.memory_cache import CachedCopies, MemoryCache
 from perdure.backends.protocol import (
     Absorbed,
@@ -34,8 +35,18 @@ from perdure.backends.totals import totals_of
 from perdure.changes import Applied, SessionChange, apply_whole
 from perdure.errors import BackendClosedError, SessionExistsError, SessionNotFoundError
 from perdure.merging import AbsorbOutcome, merge
-from perdure.models import Page, SessionFilter, SessionSummary, SessionTotals, StoredSession
-from perdure.models.times import to_micros
+from perdure.models import (
+    Measured,
+    Measures,
+    Page,
+    SessionFilter,
+    SessionMetrics,
+    SessionSummary,
+    SessionTotals,
+    StatsFilter,
+    StoredSession,
+)
+from perdure.models.times import EPOCH, to_micros
 
 __all__ = ["MemoryBackend", "MemoryData"]
 
@@ -51,6 +62,7 @@ class MemoryData:
     due: dict[UUID, datetime] = field(default_factory=dict)
     tombstones: dict[UUID, datetime] = field(default_factory=dict)
     tickets: dict[UUID, tuple[str, datetime]] = field(default_factory=dict)
+    purged: dict[UUID, Measured] = field(default_factory=dict)
     last_swept_at: datetime | None = None
     cached: CachedCopies = field(default_factory=CachedCopies)
 
@@ -152,6 +164,9 @@ class MemoryBackend:
         if session is not None and owner is not None and session.user_id != owner:
             return False
         self._remove(session_id)
+        purged = self._kept.purged.get(session_id)
+        if purged is not None and (session is not None or owner in (None, purged.facts.user_id)):
+            del self._kept.purged[session_id]
         known = self._kept.tombstones.get(session_id, forget_at)
         self._kept.tombstones[session_id] = max(known, forget_at)
         return session is not None
@@ -249,6 +264,7 @@ class MemoryBackend:
         if session is None or (session.version, session.head) != (version, head):
             return False
         self._remove(session_id)
+        self._kept.purged.pop(session_id, None)
         return True
 
     async def purge(
@@ -271,6 +287,7 @@ class MemoryBackend:
         chosen = [session_id for _, session_id in old[:limit]]
         if not dry_run:
             for session_id in chosen:
+                self._kept.purged[session_id] = Measured.of(self._kept.sessions[session_id], now=now)
                 self._remove(session_id)
             self._forget(now)
         return Purged(chosen, more=len(old) > limit)
@@ -278,6 +295,45 @@ class MemoryBackend:
     async def aggregate(self, wanted: SessionFilter, *, without: Collection[UUID] = ()) -> SessionTotals:
         """See `SessionBackend.aggregate`."""
         return totals_of(session for session in self._matching(wanted, below=None) if session.id not in without)
+
+    async def measure(
+        self, wanted: StatsFilter, *, now: datetime, without: Collection[UUID] = (), with_ids: bool = False
+    ) -> Measures:
+        """See `SessionBackend.measure`."""
+        counted = (each for each in self._measured(wanted, now) if each.facts.id not in without)
+        return measures_of(counted, with_ids=with_ids)
+
+    async def metrics(self, wanted: StatsFilter, *, cursor: str | None = None, limit: int) -> Page[SessionMetrics]:
+        """See `SessionBackend.metrics`."""
+        return metrics_page(self._measured(wanted, EPOCH), cursor=cursor, limit=limit)
+
+    async def record(self, sessions: Sequence[StoredSession], *, at: datetime) -> list[bool]:
+        """See `SessionBackend.record`."""
+        return [self._record_one(session, at) for session in sessions]
+
+    def _record_one(self, session: StoredSession, at: datetime) -> bool:
+        if session.id in self._kept.tombstones:
+            return False
+        if session.id in self._kept.sessions:
+            return True
+        known = self._kept.purged.get(session.id)
+        if known is None or known.facts.version < session.version:
+            archived_at = at if session.archived_at is None else session.archived_at
+            self._kept.purged[session.id] = Measured.of(replace(session, archived_at=archived_at), now=at)
+        return True
+
+    def _measured(self, wanted: StatsFilter, now: datetime) -> Iterator[Measured]:
+        """Every session that counts."""
+        kept = self._kept.sessions
+        for session in kept.values():
+            if (measured := Measured.of(session, now=now)).matches(wanted):
+                yield measured
+        yield from (each for known, each in self._kept.purged.items() if known not in kept and each.matches(wanted))
+
+    async def roll_up(self, *, limit: int) -> int:
+        """Nothing to gather: every session is looked at."""
+        self._kept  # noqa: B018 (closed, it says so)
+        return 0
 
     async def start_sweep(self, *, now: datetime, interval: timedelta) -> bool:
         """See `SessionBackend.start_sweep`."""

@@ -18,7 +18,16 @@ from uuid import UUID
 
 from perdure.changes import Applied, SessionChange
 from perdure.merging import AbsorbOutcome
-from perdure.models import Page, SessionFilter, SessionSummary, SessionTotals, StoredSession
+from perdure.models import (
+    Measures,
+    Page,
+    SessionFilter,
+    SessionMetrics,
+    SessionSummary,
+    SessionTotals,
+    StatsFilter,
+    StoredSession,
+)
 
 __all__ = [
     "Absorbed",
@@ -329,12 +338,44 @@ class SessionBackend(Protocol):
     ) -> Purged:
         """Retention: remove up to `limit` sessions that were archived before that instant, the longest archived first.
 
-        With `among`, none but these. Also forgets tombstones whose `forget_at` has passed at `now`. A dry run changes
-        nothing.
+        With `among`, none but these. What they counted in statistics stays. Also forgets tombstones whose `forget_at`
+        has passed at `now`. A dry run changes nothing.
         """
 
     async def aggregate(self, wanted: SessionFilter, *, without: Collection[UUID] = ()) -> SessionTotals:
         """What the matching sessions amount to, counted where they are; those in `without` do not count."""
+
+    async def measure(
+        self, wanted: StatsFilter, *, now: datetime, without: Collection[UUID] = (), with_ids: bool = False
+    ) -> Measures:
+        """What sessions amount to: those that are kept, and those that `purge` removed as they were then; each once.
+
+        Sessions that were deleted or evicted do not count, nor do those in `without`. Those that are not archived have
+        expired if they have at `now`. Each counts as what it is at some instant of the call. With `with_ids`, the
+        answer names those that it counted and that are not archived; it may name archived ones that are kept as well.
+
+        Costs the sessions that are not archived; of the archive no more than the days and types of session that are
+        asked about, and the users in them, where the backend is one to keep an archive in.
+        """
+
+    async def metrics(self, wanted: StatsFilter, *, cursor: str | None = None, limit: int) -> Page[SessionMetrics]:
+        """One page of the metrics of each session that `measure` counts, newest first by `(created_at, session_id)`.
+
+        The cursor is as that of `find`, with the same promises.
+        """
+
+    async def record(self, sessions: Sequence[StoredSession], *, at: datetime) -> list[bool]:
+        """Let whole sessions count that are not kept, as if they had been archived at `at`, if not before, and purged.
+
+        One that is kept counts as what it is; one that was deleted does not count, and that is False. Idempotent: of
+        two records of a session the one of the higher version stays.
+        """
+
+    async def roll_up(self, *, limit: int) -> int:
+        """Make `measure` cheaper, and its answer no other: gather what up to `limit` archived sessions count.
+
+        How many were gathered; 0 where nothing is left to be. Safe in any number of processes at once.
+        """
 
     async def start_sweep(self, *, now: datetime, interval: timedelta) -> bool:
         """Whether a sweep is due: none has started within `interval` before `now`. True to one caller of all processes,

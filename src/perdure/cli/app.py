@@ -17,6 +17,7 @@ from perdure.cli.output import print_json
 from perdure.cli.plugins import register_plugins
 from perdure.cli.servers import register_servers
 from perdure.cli.sessions import sessions
+from perdure.cli.statistics import register_statistics
 from perdure.cli.transfer import register_transfer
 
 __all__ = ["app"]
@@ -32,6 +33,7 @@ app = typer.Typer(
 )
 register_demo(app)
 app.add_typer(sessions, name="sessions")
+register_statistics(app)
 register_transfer(app)
 register_maintain(app)
 register_doctor(app)

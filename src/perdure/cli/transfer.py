@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any, BinaryIO
-from uuid import UUID, uuid4
+from uuid import UUID
 
 import typer
 
@@ -19,6 +19,7 @@ from perdure.cli.command import Run, command
 from perdure.cli.errors import FAILURE, USAGE, complain, sentence
 from perdure.cli.output import count_of, counted, shown_url
 from perdure.errors import ConfigurationError
+from perdure.files import whole_file
 from perdure.store import ImportReport, schema_of
 
 __all__ = ["register_transfer"]
@@ -164,20 +165,8 @@ def _destination(file: str) -> Iterator[BinaryIO]:
         yield sys.stdout.buffer
         sys.stdout.buffer.flush()
         return
-    path = Path(file).resolve()
-    if path.exists() and not path.is_file():  # a pipe or a device
-        with path.open("wb") as stream:
-            yield stream
-        return
-    part = path.with_name(f".{path.name}.{uuid4().hex[:8]}.part")
-    try:
-        with part.open("xb") as stream:
-            yield stream
-            stream.flush()
-            os.fsync(stream.fileno())
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
+    with whole_file(Path(file)) as stream:
+        yield stream
 
 
 async def _must_exist(url: str) -> None:

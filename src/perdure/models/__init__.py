@@ -1,7 +1,8 @@
 """What perdure keeps, as people see it (`Session` and its parts) and as backends do (`StoredSession`)."""
 
-from perdure.models.filter import Page, SessionFilter
+from perdure.models.filter import Page, SessionFilter, StatsFilter
 from perdure.models.history import AnalysisHistory, QueryLog
+from perdure.models.measures import Measured, Measures
 from perdure.models.names import SessionType
 from perdure.models.query import QueryRecord, StoredQuery, read_query, store_query
 from perdure.models.session import Session
@@ -14,6 +15,8 @@ __all__ = [
     "SECTIONS",
     "AnalysisHistory",
     "Clock",
+    "Measured",
+    "Measures",
     "Page",
     "QueryLog",
     "QueryRecord",
@@ -26,6 +29,7 @@ __all__ = [
     "SessionSummary",
     "SessionTotals",
     "SessionType",
+    "StatsFilter",
     "StoredQuery",
     "StoredSession",
     "read_query",

@@ -11,9 +11,13 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict
 from perdure.models.names import checked_name, checked_names, checked_type
 from perdure.models.times import Instant
 
-__all__ = ["Page", "SessionFilter"]
+__all__ = ["Page", "SessionFilter", "StatsFilter"]
 
 T = TypeVar("T")
+
+
+_UserId = Annotated[str | None, BeforeValidator(lambda v: v if v is None else checked_name(v, what="user_id"))]
+_TypeName = Annotated[str | None, BeforeValidator(lambda v: v if v is None else str(checked_type(v)))]
 
 
 class SessionFilter(BaseModel):
@@ -25,15 +29,27 @@ class SessionFilter(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    user_id: Annotated[str | None, BeforeValidator(lambda v: v if v is None else checked_name(v, what="user_id"))] = (
-        None
-    )
-    session_type: Annotated[str | None, BeforeValidator(lambda v: v if v is None else str(checked_type(v)))] = None
+    user_id: _UserId = None
+    session_type: _TypeName = None
     assets: Annotated[tuple[str, ...], BeforeValidator(lambda v: tuple(checked_names(v, what="assets")))] = ()
     tags: Annotated[tuple[str, ...], BeforeValidator(lambda v: tuple(checked_names(v, what="tags")))] = ()
     created_after: Instant | None = None
     created_before: Instant | None = None
     archived: bool | None = None
+
+
+class StatsFilter(BaseModel):
+    """Which sessions statistics are about: a user's, of a type, created from `since` on (included) to before `until`.
+
+    Nothing given means all.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    user_id: _UserId = None
+    session_type: _TypeName = None
+    since: Instant | None = None
+    until: Instant | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Annotated, Self
 from uuid import UUID
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, computed_field
 
+from perdure.models.measures import SessionFacts, micros_of
 from perdure.models.names import SessionType, checked_type
 from perdure.models.session import Session
 from perdure.models.stored import StoredSession
@@ -78,13 +80,15 @@ class SessionMetrics(BaseModel):
     assets: tuple[str, ...]
     tags: tuple[str, ...]
     created_at: Instant
+    expires_at: Instant
+    archived_at: Instant | None
     duration_seconds: float
     total_queries: int
     cache_hits: int
     errors: int
     query_types: dict[str, int]
     execution_time_ms: float
-    """The sum over the queries that say how long they took."""
+    """The sum over the queries that say how long they took, each to the microsecond."""
     timed_queries: int
     """How many of them do."""
 
@@ -92,13 +96,12 @@ class SessionMetrics(BaseModel):
     def of(cls, session: Session) -> Self:
         """The metrics of a session whose history is loaded whole."""
         types: Counter[str] = Counter()
-        errors = timed = 0
-        milliseconds = 0.0
+        errors = timed = micros = 0
         for query in session.state.history.queries:
             types[query.query_type] += 1
             errors += query.error is not None
             timed += query.execution_time_ms is not None
-            milliseconds += query.execution_time_ms or 0.0
+            micros += micros_of(query.execution_time_ms or 0.0)
         return cls(
             session_id=session.id,
             user_id=session.user_id,
@@ -106,13 +109,36 @@ class SessionMetrics(BaseModel):
             assets=tuple(session.assets),
             tags=tuple(session.tags),
             created_at=session.created_at,
+            expires_at=session.expires_at,
+            archived_at=session.archived_at,
             duration_seconds=session.duration.total_seconds(),
             total_queries=session.state.history.total_queries,
             cache_hits=session.state.history.cache_hits,
             errors=errors,
             query_types=dict(types),
-            execution_time_ms=milliseconds,
+            execution_time_ms=micros / 1000,
             timed_queries=timed,
+        )
+
+    @classmethod
+    def counted(cls, session: SessionFacts, counts: Mapping[str, int]) -> Self:
+        """The metrics of a session of which the facts are known, and what it counts (`perdure.models.measures`)."""
+        return cls(
+            session_id=session.id,
+            user_id=session.user_id,
+            type=str(session.type),
+            assets=session.assets,
+            tags=session.tags,
+            created_at=session.created_at,
+            expires_at=session.expires_at,
+            archived_at=session.archived_at,
+            duration_seconds=(session.last_accessed_at - session.created_at).total_seconds(),
+            total_queries=session.total_queries,
+            cache_hits=session.cache_hits,
+            errors=counts.get("errors", 0),
+            query_types={key[6:]: count for key, count in counts.items() if key.startswith("query:")},
+            execution_time_ms=counts.get("took_us", 0) / 1000,
+            timed_queries=counts.get("timed", 0),
         )
 
 

@@ -6,11 +6,11 @@ from datetime import timedelta
 from uuid import UUID
 
 from perdure.errors import InvalidIdError, InvalidInputError, InvalidTTLError
-from perdure.models import Session, SessionFilter
+from perdure.models import Session, SessionFilter, StatsFilter
 from perdure.models.times import hours_of
 from perdure.settings import Settings
 
-__all__ = ["checked_filter", "checked_id", "checked_limit", "checked_session", "checked_ttl"]
+__all__ = ["checked_filter", "checked_id", "checked_limit", "checked_session", "checked_stats_filter", "checked_ttl"]
 
 MAX_PAGE = 1_000
 """Most items of one page."""
@@ -53,6 +53,19 @@ def checked_filter(given: SessionFilter | None) -> SessionFilter:
         return SessionFilter()
     if not isinstance(given, SessionFilter):
         raise InvalidInputError(f"expected a SessionFilter, not {type(given).__name__}")
+    return given
+
+
+def checked_stats_filter(given: StatsFilter | None) -> StatsFilter:
+    """The same for statistics.
+
+    Raises:
+        InvalidInputError: anything else.
+    """
+    if given is None:
+        return StatsFilter()
+    if not isinstance(given, StatsFilter):
+        raise InvalidInputError(f"expected a StatsFilter, not {type(given).__name__}")
     return given
 
 

@@ -27,11 +27,12 @@ Progress: TypeAlias = Callable[[int], None]
 
 CLAIM_BYTES = 64 * 1024 * 1024
 PURGE_BATCH = 500
+ROLL_UP_BATCH = 1_000
 CLOSING_PATIENCE_S = 5.0
 
 
 class Maintenance:
-    """Archiving and retention of one store: on request, and by itself while the store is open."""
+    """Archiving, retention and the roll-up of one store: on request, and by itself while the store is open."""
 
     def __init__(self, core: StoreCore) -> None:
         self._core = core
@@ -139,6 +140,17 @@ class Maintenance:
             log.info("sessions.purged", deleted=report.deleted, cutoff=report.cutoff.isoformat())
         return report
 
+    async def roll_up(self, *, limit: int | None = None, progress: Progress | None = None) -> int:
+        """Gather what archived sessions count, batch by batch, so that statistics stay cheap; tells how many."""
+        done, most = 0, 2**31 if limit is None else limit
+        while done < most and (gathered := await self._core.backend.roll_up(limit=min(ROLL_UP_BATCH, most - done))):
+            done += gathered
+            if progress is not None:
+                progress(done)
+        if done:
+            log.info("metrics.gathered", changes=done)
+        return done
+
     def start(self) -> None:
         """Begin to do so by itself, as the settings say. No effect where it has begun."""
         if self._task is not None:
@@ -169,12 +181,13 @@ class Maintenance:
             await self._round(interval / 2)
 
     async def _round(self, interval: timedelta) -> None:
-        """Archive and purge, unless this or another process has begun to within `interval`."""
+        """Archive, purge and gather, unless this or another process has begun to within `interval`."""
         async with self._in_round:
             try:
                 if await self._core.backend.start_sweep(now=self._core.now(), interval=interval):
                     await self.archive_expired()
                     await self.purge_archived(retention=self._core.settings.retention)
+                    await self.roll_up()
             except Exception as error:  # noqa: BLE001 (the next round may do better)
                 log.error("maintenance.failed", error=_described(error))
 

@@ -36,8 +36,15 @@ from perdure.models.names import checked_key, checked_name, checked_names, check
 from perdure.models.session import extended
 from perdure.models.state import Section, SessionState
 from perdure.models.times import hours_of
-from perdure.store.arguments import checked_filter, checked_id, checked_limit, checked_session, checked_ttl
+from perdure.store.arguments import (
+    checked_filter,
+    checked_id,
+    checked_limit,
+    checked_session,
+    checked_ttl,
+)
 from perdure.store.core import StoreCore
+from perdure.store.counted import CountedSessions
 from perdure.store.reports import TrackedQuery
 from perdure.store.tracking import Tracking
 from perdure.store.updating import save_difference, save_expiry
@@ -48,7 +55,7 @@ __all__ = ["UserSessions"]
 log = EventLog("perdure.store")
 
 
-class UserSessions:
+class UserSessions(CountedSessions):
     """The verbs of sessions; `SessionStore.for_user` gives one that sees a single user's, as if there were no others.
 
     A session id may be a `UUID` or its text. Every verb raises `InvalidInputError` for arguments that it cannot take,
@@ -56,8 +63,7 @@ class UserSessions:
     """
 
     def __init__(self, core: StoreCore, *, owner: str | None = None) -> None:
-        self._core = core
-        self._owner = owner
+        super().__init__(core, owner=owner)
         watch_verbs(self, core.hooks)
 
     async def create_session(
@@ -305,13 +311,6 @@ class UserSessions:
         if existed:
             await core.notify("session_deleted", session_id=known)
         return existed
-
-    def _user(self, user_id: str | None) -> str | None:
-        if user_id is not None:
-            checked_name(user_id, what="user_id")
-        if self._owner is not None and user_id not in (None, self._owner):
-            raise InvalidInputError(f"these are the sessions of {self._owner!r}; {user_id!r} cannot own one of them")
-        return user_id if self._owner is None else self._owner
 
     async def _read(self, session_id: UUID, *, history: int | None) -> StoredSession | None:
         stored = await self._core.backend.read(session_id, history=history)

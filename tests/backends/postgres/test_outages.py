@@ -98,7 +98,9 @@ async def test_a_batch_whose_answer_is_lost_is_applied_exactly_once(
         assert (after.version, after.total_queries) == (2, 1)
 
 
-async def test_an_answer_that_is_lost_again_and_again_is_not_known(backend: PostgresBackend, proxy: CuttingProxy) -> None:
+async def test_an_answer_that_is_lost_again_and_again_is_not_known(
+    backend: PostgresBackend, proxy: CuttingProxy
+) -> None:
     session = stored_session()
     await backend.create(session)
     change = ChangeMaker().query()
@@ -124,7 +126,9 @@ async def test_a_session_whose_creation_is_not_confirmed_is_created_once(
         await backend.create(session)
 
 
-async def test_another_session_under_the_id_is_not_taken_for_the_own(backend: PostgresBackend, proxy: CuttingProxy) -> None:
+async def test_another_session_under_the_id_is_not_taken_for_the_own(
+    backend: PostgresBackend, proxy: CuttingProxy
+) -> None:
     there = stored_session()
     await backend.create(there)
     proxy.cut_next(Cut.AFTER)

@@ -7,7 +7,6 @@ import shutil
 import subprocess
 import time
 from collections.abc import AsyncIterator, Iterator
-from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
@@ -23,7 +22,11 @@ from perdure.testing.servers.ports import free_port
 
 # What differs from one server to the next has been tested without a pooler.
 pytestmark = pytest.mark.parametrize(
-    "postgres_binaries", available_postgres_binaries()[:1], ids=lambda binaries: binaries.name, indirect=True, scope="session"
+    "postgres_binaries",
+    available_postgres_binaries()[:1],
+    ids=lambda binaries: binaries.name,
+    indirect=True,
+    scope="session",
 )
 
 
@@ -60,7 +63,9 @@ class TestBehindATransactionPooler(_Pooled, BackendConformance):
             await backend.apply(session.id, ChangeMaker().query())
         assert pooler.changes == before + 5
 
-    async def test_nothing_is_left_behind_on_the_server(self, pooler: TransactionPooler, backend: SessionBackend) -> None:
+    async def test_nothing_is_left_behind_on_the_server(
+        self, pooler: TransactionPooler, backend: SessionBackend
+    ) -> None:
         """No prepared statement, no setting, no lock of a session that the next client would inherit."""
         session = stored_session()
         await backend.create(session)

@@ -27,6 +27,7 @@ from perdure.backends.redis.caching import RedisCache
 from perdure.backends.redis.keys import Layout
 from perdure.backends.redis.listing import Listing
 from perdure.backends.redis.meanings import NAME
+from perdure.backends.redis.measuring import Measuring
 from perdure.backends.redis.moving import Moving
 from perdure.backends.redis.reading import Reading
 from perdure.backends.redis.schema import RedisSchema
@@ -37,7 +38,16 @@ from perdure.backends.totals import Tally
 from perdure.changes import Applied, SessionChange
 from perdure.errors import PerdureError
 from perdure.logs import EventLog
-from perdure.models import Page, SessionFilter, SessionSummary, SessionTotals, StoredSession
+from perdure.models import (
+    Measures,
+    Page,
+    SessionFilter,
+    SessionMetrics,
+    SessionSummary,
+    SessionTotals,
+    StatsFilter,
+    StoredSession,
+)
 
 __all__ = ["RedisBackend"]
 
@@ -65,7 +75,8 @@ class RedisBackend:
         self._writing = Writing(self._wire, self._layout)
         self._reading = Reading(self._wire, self._layout)
         self._listing = Listing(self._wire, self._layout)
-        self._moving = Moving(self._wire, self._layout)
+        self._moving = Moving(self._wire, self._layout, self._reading)
+        self._measuring = Measuring(self._wire, self._layout, self._listing, self._reading)
         self.cache = RedisCache(self._wire, self._layout)
 
     def _new_wire(self) -> Wire:
@@ -206,6 +217,25 @@ class RedisBackend:
                 elif session is not None:
                     log.warning("session.unreadable", session_id=str(known), error=str(session))
         return tally.totals()
+
+    async def measure(
+        self, wanted: StatsFilter, *, now: datetime, without: Collection[UUID] = (), with_ids: bool = False
+    ) -> Measures:
+        """See `SessionBackend.measure`. Reads every session that matches, whole, a few hundred at a time."""
+        return await self._measuring.measure(wanted, now=now, without=without, with_ids=with_ids)
+
+    async def metrics(self, wanted: StatsFilter, *, cursor: str | None = None, limit: int) -> Page[SessionMetrics]:
+        """See `SessionBackend.metrics`."""
+        return await self._measuring.metrics(wanted, cursor=cursor, limit=limit)
+
+    async def record(self, sessions: Sequence[StoredSession], *, at: datetime) -> list[bool]:
+        """See `SessionBackend.record`."""
+        return await self._measuring.record(sessions, at=at)
+
+    async def roll_up(self, *, limit: int) -> int:
+        """See `SessionBackend.roll_up`: nothing to gather, as every session is looked at."""
+        self._wire.require_open()
+        return 0
 
     async def start_sweep(self, *, now: datetime, interval: timedelta) -> bool:
         """See `SessionBackend.start_sweep`."""

@@ -63,6 +63,10 @@ class Layout:
         """A hash, the ticket for each slot, and a sorted set: when it was taken."""
         return f"{self.bases[bucket]}:tickets", f"{self.bases[bucket]}:taken"
 
+    def purged(self, bucket: int) -> tuple[str, str]:
+        """A sorted set: when each session that retention removed was created, and a hash: what it counts."""
+        return f"{self.bases[bucket]}:purged", f"{self.bases[bucket]}:metrics"
+
     def index(self, bucket: int, label: str, *, archived: bool) -> str:
         """A sorted set: when each session with that label was created."""
         return f"{self.bases[bucket]}:{'z' if archived else 'a'}:{label}"

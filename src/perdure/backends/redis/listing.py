@@ -59,9 +59,10 @@ class Listing:
             if found:
                 return Page(found, write_cursor(below))
 
-    async def matching(self, wanted: SessionFilter, *, batch: int) -> AsyncIterator[list[UUID]]:
-        """The ids of all that match, newest first, so many at a time."""
-        below: SortKey | None = None
+    async def matching(
+        self, wanted: SessionFilter, *, batch: int, below: SortKey | None = None
+    ) -> AsyncIterator[list[UUID]]:
+        """The ids of all that match, newest first from below a sort key on, so many at a time."""
         while rows := await self._rows(wanted, below, batch, facts=False):
             yield [id_of(row.id) for row in rows]
             below = _instant(rows[-1].score), id_of(rows[-1].id)

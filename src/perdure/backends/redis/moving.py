@@ -13,8 +13,10 @@ from perdure.backends.protocol import Absorbed, Archived, ArchiveOutcome, Claime
 from perdure.backends.redis.codec import instant_of, pairs_of, read_session, score_of, stored_form, written
 from perdure.backends.redis.keys import Layout
 from perdure.backends.redis.listing import id_of
+from perdure.backends.redis.measuring import purged_text
+from perdure.backends.redis.reading import Reading
 from perdure.backends.redis.scripting import script
-from perdure.backends.redis.sending import Call, Wire
+from perdure.backends.redis.sending import Call, Wire, Word
 from perdure.backends.redis.writing import UNSTORABLE, store_call
 from perdure.errors import BackendError, StorageFullError, StorageReadOnlyError
 from perdure.merging import AbsorbOutcome, merge
@@ -29,9 +31,10 @@ ABANDONED = timedelta(hours=1)
 class Moving:
     """`absorb`, `claim_expired`, `archive`, `purge`."""
 
-    def __init__(self, wire: Wire, layout: Layout) -> None:
+    def __init__(self, wire: Wire, layout: Layout, reading: Reading) -> None:
         self._wire = wire
         self._layout = layout
+        self._reading = reading
 
     # Absorbing --------------------------------------------------------------------------------------
 
@@ -194,7 +197,8 @@ class Moving:
         if dry_run:
             return Purged([id_of(raw) for raw in chosen], more=len(old) > limit)
         gone: list[UUID] = []
-        calls = [self._purge_call(raw, before) for raw in chosen]
+        whole = await self._reading.read_many([id_of(raw) for raw in chosen])
+        calls = [self._purge_call(raw, before, session) for raw, session in zip(chosen, whole, strict=True)]
         for raw, reply in zip(chosen, await self._wire.send_all(calls), strict=True):
             if isinstance(reply, Exception):
                 raise reply
@@ -229,10 +233,12 @@ class Moving:
             found += zip(map(float, reply[1::2]), reply[::2], strict=True)
         return found
 
-    def _purge_call(self, raw: bytes, before: int) -> Call:
-        session_id = id_of(raw)
-        bucket, (key, _) = self._layout.place(session_id)
-        return Call(script("purge"), bucket, (key,), (raw, before), writes=True)
+    def _purge_call(self, raw: bytes, before: int, session: StoredSession | Exception | None) -> Call:
+        bucket, (key, _) = self._layout.place(id_of(raw))
+        left: tuple[Word, ...] = ("", "", "", "")
+        if isinstance(session, StoredSession) and session.archived_at is not None:
+            left = (score_of(session.created_at), session.version, session.head, purged_text(session))
+        return Call(script("purge"), bucket, (key,), (raw, before, *left), writes=True)
 
     async def _forget(self, now: datetime) -> None:
         """Drop what served its time: old tombstones, and tickets whose takers never came back."""

@@ -90,7 +90,7 @@ class RedisSchema:
             for bucket in range(self._layout.buckets):
                 for name in ("a:all", "z:all", "due", "old"):
                     await self._discard(wire, bucket, f"{self._layout.bases[bucket]}:{name}")
-                rest = (self._layout.tombs(bucket), *self._layout.tickets(bucket))
+                rest = (self._layout.tombs(bucket), *self._layout.tickets(bucket), *self._layout.purged(bucket))
                 await wire.send(Call(script("clear"), bucket, rest, ()))
             await wire.send(Call(script("clear"), 0, (self._layout.sweep, self._layout.meta), ()))
 

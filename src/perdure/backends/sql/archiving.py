@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from perdure.backends.protocol import Archived, ArchiveOutcome
+from perdure.backends.sql.recording import put_metrics
 from perdure.backends.sql.statements import SQL
 from perdure.backends.sql.writing import is_buried, label_rows, relabel
 from perdure.models import StoredSession
@@ -45,6 +46,7 @@ def _archive_one(connection: sqlite3.Connection, session: StoredSession, at: dat
     if connection.execute(SQL.archive_session, this).rowcount:
         archived = replace(session, archived_at=at)
         relabel(connection, label_rows(replace(session, archived_at=None)), label_rows(archived))
+        put_metrics(connection, archived)
         return archived
     for version, head, archived_at in connection.execute(SQL.select_copy, this):
         if archived_at is not None and (version, head) == (session.version, session.head):

@@ -22,6 +22,7 @@ __all__ = [
     "copies_in",
     "fetched",
     "find_in",
+    "read_bodies",
     "read_facts",
     "read_for_change",
     "read_queries",
@@ -107,6 +108,11 @@ def read_session(connection: sqlite3.Connection, session_id: UUID, *, history: i
         rows = fetched(connection, SQL.select_queries, {**key, "after": after, "upto": session.total_queries})
         session.queries = [body for (body,) in rows]
     return session
+
+
+def read_bodies(connection: sqlite3.Connection, session_id: UUID) -> list[str]:
+    """All queries of a session."""
+    return [body for (body,) in fetched(connection, SQL.select_bodies, {"session_id": session_id.bytes})]
 
 
 def read_snapshot(connection: sqlite3.Connection, session_id: UUID, *, history: int | None) -> StoredSession | None:

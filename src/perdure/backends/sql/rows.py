@@ -1,4 +1,4 @@
-"""Between the rows of `sessions` and `StoredSession`."""
+"""Between the rows of `sessions` and `StoredSession`, and those of `session_metrics` and `Measured`."""
 
 from __future__ import annotations
 
@@ -8,12 +8,24 @@ from uuid import UUID
 
 from pydantic_core import from_json, to_json
 
+from perdure.backends.sql.periods import day_of
 from perdure.backends.sql.tables import sessions
-from perdure.models import StoredSession
+from perdure.models import Measured, StoredSession
 from perdure.models.names import checked_type
 from perdure.models.times import EPOCH, from_micros, to_micros
 
-__all__ = ["ARCHIVED_AT", "COLUMNS", "COUNTERS", "FACTS", "facts_of", "read_counters", "read_row", "row_of"]
+__all__ = [
+    "ARCHIVED_AT",
+    "COLUMNS",
+    "COUNTERS",
+    "FACTS",
+    "facts_of",
+    "metrics_row",
+    "read_counters",
+    "read_metrics",
+    "read_row",
+    "row_of",
+]
 
 COLUMNS = [column for column in sessions.columns if column.name != "due_at"]
 """What is selected of a session, in the order that `read_row` takes."""
@@ -32,7 +44,7 @@ def read_row(row: Sequence[Any]) -> StoredSession:
     """
     first, last = row[13], row[14]
     return StoredSession(
-        UUID(bytes=row[0] if isinstance(row[0], bytes) else row[0].bytes),
+        _id_of(row[0]),
         row[1],
         str(checked_type(row[2])),
         _names(row[3]),
@@ -104,6 +116,10 @@ def read_counters(session_id: UUID, row: Sequence[Any]) -> StoredSession:
     )
 
 
+def _id_of(key: Any) -> UUID:
+    return UUID(bytes=key if isinstance(key, bytes) else key.bytes)
+
+
 def _names(stored: Any) -> tuple[str, ...]:
     names = from_json(stored) if isinstance(stored, str) else stored
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
@@ -157,3 +173,49 @@ def facts_of(session: StoredSession) -> tuple[Any, ...]:
         session.writers,
         session.id.bytes,
     )
+
+
+def metrics_row(measured: Measured) -> dict[str, Any]:
+    """What a row of `session_metrics` says of an archived session, by column; lists and counts as they are."""
+    session = measured.facts
+    assert session.archived_at is not None
+    return {
+        "session_id": session.id,
+        "user_id": session.user_id,
+        "type": session.type,
+        "assets": session.assets,
+        "tags": session.tags,
+        "created_at": to_micros(session.created_at),
+        "expires_at": to_micros(session.expires_at),
+        "last_accessed_at": to_micros(session.last_accessed_at),
+        "archived_at": to_micros(session.archived_at),
+        "version": session.version,
+        "total_queries": session.total_queries,
+        "cache_hits": session.cache_hits,
+        "day": day_of(session.created_at),
+        "counts": measured.counts,
+    }
+
+
+def read_metrics(row: Sequence[Any]) -> Measured:
+    """The inverse: of a row in the order of the table's columns.
+
+    Raises:
+        ValueError, TypeError, OverflowError: something in it is not what `metrics_row` can have written.
+    """
+    facts = StoredSession(
+        id=_id_of(row[0]),
+        user_id=row[1],
+        type=row[2],
+        assets=_names(row[3]),
+        tags=_names(row[4]),
+        created_at=from_micros(row[5]),
+        expires_at=from_micros(row[6]),
+        last_accessed_at=from_micros(row[7]),
+        archived_at=from_micros(row[8]),
+        version=row[9],
+        total_queries=row[10],
+        cache_hits=row[11],
+        sections={},
+    )
+    return Measured(facts, from_json(row[13]))

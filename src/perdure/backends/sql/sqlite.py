@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import sqlite3
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
+from typing import TypeVar
 from uuid import UUID
 
 from perdure.backends.cursors import read_cursor
@@ -21,16 +23,27 @@ from perdure.backends.protocol import (
     Purged,
     Tombstone,
 )
-from perdure.backends.sql import archiving, reading, writing
+from perdure.backends.sql import archiving, measuring, reading, recording, rolling, writing
 from perdure.backends.sql.connection import DatabaseThread, Writer
 from perdure.backends.sql.counting import health_of, totals_in
 from perdure.backends.sql.meanings import NAME
 from perdure.backends.sql.schema import SqliteSchema
 from perdure.changes import Applied, SessionChange
 from perdure.errors import BackendClosedError, BackendError
-from perdure.models import Page, SessionFilter, SessionSummary, SessionTotals, StoredSession
+from perdure.models import (
+    Measures,
+    Page,
+    SessionFilter,
+    SessionMetrics,
+    SessionSummary,
+    SessionTotals,
+    StatsFilter,
+    StoredSession,
+)
 
 __all__ = ["SqliteBackend"]
+
+T = TypeVar("T")
 
 READ_PATIENCE_S = 10.0
 
@@ -208,6 +221,35 @@ class SqliteBackend:
     async def aggregate(self, wanted: SessionFilter, *, without: Collection[UUID] = ()) -> SessionTotals:
         """See `SessionBackend.aggregate`."""
         return await self._reads.run(partial(totals_in, wanted=wanted, without=without))
+
+    async def measure(
+        self, wanted: StatsFilter, *, now: datetime, without: Collection[UUID] = (), with_ids: bool = False
+    ) -> Measures:
+        """See `SessionBackend.measure`."""
+        return await self._apart(
+            partial(measuring.measure_in, wanted=wanted, now=now, without=without, with_ids=with_ids)
+        )
+
+    async def metrics(self, wanted: StatsFilter, *, cursor: str | None = None, limit: int) -> Page[SessionMetrics]:
+        """See `SessionBackend.metrics`."""
+        return await self._apart(partial(measuring.metrics_in, wanted=wanted, cursor=cursor, limit=limit))
+
+    async def record(self, sessions: Sequence[StoredSession], *, at: datetime) -> list[bool]:
+        """See `SessionBackend.record`."""
+        return await self._writes.run(partial(recording.record_in, sessions=sessions, at=at))
+
+    async def roll_up(self, *, limit: int) -> int:
+        """See `SessionBackend.roll_up`."""
+        return await self._writes.run(partial(rolling.roll_up_in, limit=limit))
+
+    async def _apart(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """Run what may read for long on a connection of its own, so that nobody who reads a session waits for it."""
+        self._reads  # noqa: B018 (closed, it says so)
+        thread = await DatabaseThread.connect(self.path, busy_timeout_s=READ_PATIENCE_S)
+        try:
+            return await thread.run(work)
+        finally:
+            await thread.close()
 
     async def start_sweep(self, *, now: datetime, interval: timedelta) -> bool:
         """See `SessionBackend.start_sweep`."""

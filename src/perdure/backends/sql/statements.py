@@ -30,6 +30,7 @@ from perdure.backends.sql.rows import COLUMNS, COUNTERS, FACTS
 from perdure.backends.sql.tables import (
     session_entries,
     session_labels,
+    session_metrics,
     session_queries,
     session_tickets,
     session_tombstones,
@@ -99,6 +100,7 @@ class _Statements:
 
         within = (_is(q.session_id), q.position > bindparam("after"), q.position <= bindparam("upto"))
         self.select_queries = text_of(select(q.body).where(*within).order_by(q.position))
+        self.select_bodies = text_of(select(q.body).where(_is(q.session_id)).order_by(q.position))
         self.insert_query = positional(insert(session_queries), ("session_id", "position", "body"))
 
         at = (_is(label.label), _is(label.archived), _is(label.created_at), _is(label.session_id))
@@ -144,6 +146,34 @@ class _Statements:
         self.insert_ticket = text_of(insert(ticket))
         self.delete_ticket = text_of(delete(ticket).where(_is(ticket.c.session_id)))
         self.forget_tickets = text_of(delete(ticket).where(ticket.c.taken_at <= bindparam("abandoned")))
+
+        metrics = session_metrics.c
+        put = sqlite.insert(session_metrics)
+        replaced: dict[str, Any] = {column.name: put.excluded[column.name] for column in metrics}
+        newer = metrics.version < put.excluded.version
+        self.put_metrics = text_of(put.on_conflict_do_update(index_elements=["session_id"], set_=replaced))
+        self.put_newer_metrics = text_of(
+            put.on_conflict_do_update(index_elements=["session_id"], set_=replaced, where=newer)
+        )
+        active = select(literal(1)).where(s.id == metrics.session_id, s.archived_at.is_(None)).exists()
+        below = tuple_(metrics.created_at, metrics.session_id) < tuple_(bindparam("below_at"), bindparam("below_id"))
+        self.select_metrics = text_of(
+            select(*metrics)
+            .where(
+                below,
+                metrics.created_at >= bindparam("since"),
+                metrics.created_at < bindparam("until"),
+                bindparam("type").is_(None) | (metrics.type == bindparam("type")),
+                bindparam("user").is_(None) | (metrics.user_id == bindparam("user")),
+                ~active,
+            )
+            .order_by(metrics.created_at.desc(), metrics.session_id.desc())
+            .limit(bindparam("limit"))
+        )
+        anybody = bindparam("owner").is_(None)
+        self.forget_metrics = text_of(
+            delete(session_metrics).where(_is(metrics.session_id), anybody | (metrics.user_id == bindparam("owner")))
+        )
 
         self.select_sweep = text_of(select(sweeps.c.started_at).where(_is(sweeps.c.name)))
         noted = sqlite.insert(sweeps)

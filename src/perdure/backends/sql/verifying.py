@@ -9,9 +9,18 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import Connection, Index, Inspector, Table, inspect, text
 
-from perdure.backends.sql.tables import VERSION_TABLE, metadata
+from perdure.backends.sql.tables import TRIGGERS, VERSION_TABLE, metadata
 
-__all__ = ["differences", "integrity", "stray_rows"]
+__all__ = ["differences", "integrity", "stray_rows", "unmeasured"]
+
+_FIND_TRIGGERS = {
+    "sqlite": "SELECT name FROM sqlite_schema WHERE type = 'trigger'",
+    "postgresql": "SELECT tgname FROM pg_trigger WHERE tgrelid = 'session_metrics'::regclass AND tgenabled <> 'D'",
+}
+_UNMEASURED = """
+    SELECT count(*) FROM sessions WHERE archived_at IS NOT NULL
+    AND NOT EXISTS (SELECT 1 FROM session_metrics WHERE session_id = id)
+"""
 
 
 def differences(connection: Connection) -> list[str]:
@@ -36,7 +45,7 @@ def differences(connection: Connection) -> list[str]:
     for table in metadata.sorted_tables:
         if table.name in present:
             sentences += [*_key(inspector, table), *_collations(inspector, table), *_conditions(inspector, table)]
-    return sentences
+    return [*sentences, *_triggers(connection, present)]
 
 
 def _is_expected(thing: Any, name: Any, kind: str, reflected: bool, compared: Any) -> bool:
@@ -104,6 +113,14 @@ def _name(index: Index) -> str:
     return str(index.name)
 
 
+def _triggers(connection: Connection, present: set[str]) -> list[str]:
+    """The triggers that are missing, without which statistics would be wrong."""
+    if "session_metrics" not in present:
+        return []
+    found = {row[0] for row in connection.execute(text(_FIND_TRIGGERS[connection.dialect.name]))}
+    return [f"trigger {name} on session_metrics is missing" for name in TRIGGERS if name not in found]
+
+
 def _words(condition: Any) -> str:
     return "" if condition is None else str(condition).lower().replace("sessions.", "").strip("() ")
 
@@ -115,7 +132,7 @@ def integrity(connection: Connection) -> list[str]:
         return checked  # what else could be asked may not be answered any more
     broken = connection.execute(text("PRAGMA foreign_key_check")).fetchall()
     orphans = [f"{len(broken)} rows belong to no session, the first in {broken[0][0]}"] if broken else []
-    return orphans + stray_rows(connection, ["session_labels"])
+    return [*orphans, *stray_rows(connection, ["session_labels"]), *unmeasured(connection)]
 
 
 def stray_rows(connection: Connection, tables: Iterable[str]) -> list[str]:
@@ -128,3 +145,9 @@ def stray_rows(connection: Connection, tables: Iterable[str]) -> list[str]:
         if found:
             sentences.append(f"{found} {table.removeprefix('session_')} belong to no session")
     return sentences
+
+
+def unmeasured(connection: Connection) -> list[str]:
+    """Whether archived sessions do not count in statistics."""
+    found = connection.execute(text(_UNMEASURED)).scalar_one()
+    return [f"{found} archived sessions do not count in statistics"] if found else []

@@ -12,7 +12,8 @@ from uuid_utils.compat import uuid7
 
 from perdure.backends.labels import labels_of
 from perdure.backends.protocol import Absorbed, Claimed, Purged
-from perdure.backends.sql.reading import fetched, read_facts, read_for_change, read_session, readable
+from perdure.backends.sql.reading import fetched, read_bodies, read_facts, read_for_change, read_session, readable
+from perdure.backends.sql.recording import forget_metrics, put_metrics
 from perdure.backends.sql.rows import ARCHIVED_AT, facts_of, row_of
 from perdure.backends.sql.statements import SQL
 from perdure.changes import Applied, SessionChange, advance, check, entry_bytes, recall
@@ -75,6 +76,9 @@ def apply_to(connection: sqlite3.Connection, session_id: UUID, change: SessionCh
     _write_entries(connection, key, change)
     for position, query in enumerate(change.queries, first):
         connection.execute(SQL.insert_query, (key, position, query.body))
+    if change.archive:
+        session.queries = read_bodies(connection, session_id)
+        put_metrics(connection, session)
     return applied
 
 
@@ -113,6 +117,7 @@ def delete_from(connection: sqlite3.Connection, session_id: UUID, *, forget_at: 
     if row is not None and owner is not None and row[0] != owner:
         return False
     _remove(connection, session_id)
+    forget_metrics(connection, session_id, owner=owner if row is None else None)
     connection.execute(SQL.put_tombstone, {"session_id": session_id.bytes, "forget_at": to_micros(forget_at)})
     return row is not None
 
@@ -207,6 +212,7 @@ def evict_from(connection: sqlite3.Connection, session_id: UUID, *, version: int
     if session is None or (session.version, session.head) != (version, head):
         return False
     _remove(connection, session_id)
+    forget_metrics(connection, session_id)
     return True
 
 
@@ -270,6 +276,8 @@ def _insert(connection: sqlite3.Connection, session: StoredSession) -> None:
     )
     relabel(connection, set(), label_rows(session))
     connection.execute(SQL.delete_ticket, {"session_id": key})
+    if session.archived_at is not None:
+        put_metrics(connection, session)
 
 
 def _remove(connection: sqlite3.Connection, session_id: UUID) -> None:

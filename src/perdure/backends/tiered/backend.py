@@ -28,12 +28,22 @@ from perdure.backends.tiered.cached import CachedArchive
 from perdure.backends.tiered.hot import HotSessions
 from perdure.backends.tiered.in_flight import InFlight, under_way
 from perdure.backends.tiered.listing import HotListing
+from perdure.backends.tiered.measuring import HotStatistics
 from perdure.backends.tiered.sweeping import HotSweep
 from perdure.backends.tiered.tier import Role, Tier, TierTimes, TierWatcher
 from perdure.changes import Applied, SessionChange
 from perdure.errors import ConfigurationError
 from perdure.logs import EventLog
-from perdure.models import Page, SessionFilter, SessionSummary, SessionTotals, StoredSession
+from perdure.models import (
+    Measures,
+    Page,
+    SessionFilter,
+    SessionMetrics,
+    SessionSummary,
+    SessionTotals,
+    StatsFilter,
+    StoredSession,
+)
 
 __all__ = ["TieredBackend"]
 
@@ -82,6 +92,7 @@ class TieredBackend:
         self._sweep = HotSweep(self._hot, self._archive, self._in_hot.losses)
         self._absorption = HotAbsorption(self._hot, self._archive, self._sweep)
         self._listing = HotListing(self._hot, self._archive)
+        self._statistics = HotStatistics(self._hot, self._archive)
 
     @property
     def name(self) -> str:
@@ -271,6 +282,36 @@ class TieredBackend:
         if self._hot_first:
             return await self._listing.aggregate(wanted, without=without)
         return await self._archive.run(lambda archive: archive.aggregate(wanted, without=without))
+
+    @under_way
+    async def measure(
+        self, wanted: StatsFilter, *, now: datetime, without: Collection[UUID] = (), with_ids: bool = False
+    ) -> Measures:
+        """See `SessionBackend.measure`."""
+        if self._hot_first:
+            return await self._statistics.measure(wanted, now=now, without=without, with_ids=with_ids)
+        return await self._archive.run(
+            lambda archive: archive.measure(wanted, now=now, without=without, with_ids=with_ids)
+        )
+
+    @under_way
+    async def metrics(self, wanted: StatsFilter, *, cursor: str | None = None, limit: int) -> Page[SessionMetrics]:
+        """See `SessionBackend.metrics`."""
+        if self._hot_first:
+            return await self._statistics.metrics(wanted, cursor=cursor, limit=limit)
+        return await self._archive.run(lambda archive: archive.metrics(wanted, cursor=cursor, limit=limit))
+
+    @under_way
+    async def record(self, sessions: Sequence[StoredSession], *, at: datetime) -> list[bool]:
+        """See `SessionBackend.record`."""
+        if self._hot_first:
+            return await self._statistics.record(sessions, at=at)
+        return await self._archive.run(lambda archive: archive.record(sessions, at=at), stores=True)
+
+    @under_way
+    async def roll_up(self, *, limit: int) -> int:
+        """See `SessionBackend.roll_up`: what the archive has to gather."""
+        return await self._archive.run(lambda archive: archive.roll_up(limit=limit), stores=True)
 
     @under_way
     async def start_sweep(self, *, now: datetime, interval: timedelta) -> bool:

@@ -193,7 +193,7 @@ class HotSessions:
         in_hot = await self._hot.run(lambda hot: hot.delete(session_id, forget_at=forget_at), stores=True)
         self.losses.forget(session_id)
         in_archive = await self._archive.run(
-            lambda archive: archive.delete(session_id, forget_at=forget_at), stores=True
+            lambda archive: archive.delete(session_id, forget_at=forget_at, owner=owner), stores=True
         )
         return in_hot or in_archive
 

@@ -21,6 +21,7 @@ from perdure.testing.conformance.filling import FillingPromises
 from perdure.testing.conformance.history import HistoryPromises
 from perdure.testing.conformance.lifecycle import LifecyclePromises
 from perdure.testing.conformance.listing import ListingPromises
+from perdure.testing.conformance.measuring import MeasuringPromises
 from perdure.testing.conformance.merging import MergingPromises
 from perdure.testing.conformance.purging import PurgingPromises
 from perdure.testing.conformance.reading import ReadingPromises
@@ -53,6 +54,7 @@ class BackendConformance(
     FillingPromises,
     PurgingPromises,
     AggregatingPromises,
+    MeasuringPromises,
     SweepingPromises,
     ValuePromises,
     ConcurrencyPromises,

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from datetime import datetime, timedelta
 from typing import Any, TypeAlias
 from uuid import UUID
 
 from perdure.backends import ArchiveOutcome, SessionBackend
-from perdure.models import SessionFilter, StoredQuery, StoredSession
+from perdure.models import SessionFilter, StatsFilter, StoredQuery, StoredSession
 from perdure.testing.builders import START, stored_query, stored_session
 
 __all__ = [
@@ -24,8 +24,10 @@ __all__ = [
     "claimed_ids",
     "created",
     "listed",
+    "measured",
     "numbered",
     "numbered_session",
+    "rolled_up",
     "whole",
 ]
 
@@ -65,6 +67,19 @@ async def listed(backend: SessionBackend, *, limit: int = 100, **wanted: Any) ->
         cursor = page.next_cursor
         if cursor is None:
             return ids
+
+
+async def measured(
+    backend: SessionBackend, *, now: datetime = EXPIRY, without: Collection[UUID] = (), **wanted: Any
+) -> dict[str, int]:
+    """What sessions count, by the keys of `perdure.models.measures`."""
+    return dict((await backend.measure(StatsFilter(**wanted), now=now, without=without)).counts)
+
+
+async def rolled_up(backend: SessionBackend) -> None:
+    """Gather all that is left to be gathered."""
+    while await backend.roll_up(limit=100):
+        pass
 
 
 async def claimed_ids(

@@ -1,4 +1,4 @@
--- uses: facts, copies, labels, removing
+-- uses: facts, copies, labels, removing, metrics
 -- Forget this very copy. KEYS: the session. ARGV: attempt, its id, version, head. Answer: 1 where it is forgotten.
 local key, id = KEYS[1], ARGV[2]
 local base = string.sub(key, 1, -36)
@@ -13,5 +13,7 @@ if version ~= ARGV[3] or head ~= ARGV[4] then
   void_ticket(base, id)
   return 0
 end
+probe_metrics(base)
 remove(base, string.sub(key, -32), id, row[1], described(row[2]))
+forget_metrics(base, id)
 return 1

@@ -1,4 +1,4 @@
--- uses: facts, copies, times, labels, removing, bulk
+-- uses: facts, copies, times, labels, removing, bulk, metrics
 -- Keep a whole session, where nothing or the copy named is kept; else give the copy that is.
 -- KEYS: the session, its queries. ARGV: attempt, its id, what for ('create', 'absorb', 'fill'), ticket, version and head of the copy
 -- to replace (or ''), its own version and head, '1' where archived, facts, static text, memory of writers, how many
@@ -48,6 +48,7 @@ places[#places + 1] = base .. (is_archived and ':old' or ':due')
 probe(places)
 redis.call('ZCARD', base .. ':taken')
 redis.call('HLEN', base .. ':tickets')
+probe_metrics(base)
 if is_kept then
   remove(base, hex, id, row[1], described(row[2]))
 elseif redis.call('EXISTS', list) == 1 then
@@ -66,4 +67,5 @@ for place = 1, #places - 1 do
 end
 redis.call('ZADD', places[#places], score_of(archived_in(ARGV[10]) or string.sub(ARGV[10], 105, 122)), id)
 void_ticket(base, id)
+forget_metrics(base, id)
 return {'stored'}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import partial
 from typing import TypeVar
@@ -21,7 +22,7 @@ from perdure.backends.protocol import (
     Purged,
     Tombstone,
 )
-from perdure.backends.sql.postgres import reading, writing
+from perdure.backends.sql.postgres import measuring, reading, writing
 from perdure.backends.sql.postgres.absorbing import absorb_all
 from perdure.backends.sql.postgres.address import Address
 from perdure.backends.sql.postgres.archiving import archive_all
@@ -35,11 +36,23 @@ from perdure.backends.sql.postgres.schema import PostgresSchema
 from perdure.backends.sql.postgres.statements import statements_in
 from perdure.changes import Applied, SessionChange
 from perdure.errors import PerdureError
-from perdure.models import Page, SessionFilter, SessionSummary, SessionTotals, StoredSession
+from perdure.models import (
+    Measured,
+    Measures,
+    Page,
+    SessionFilter,
+    SessionMetrics,
+    SessionSummary,
+    SessionTotals,
+    StatsFilter,
+    StoredSession,
+)
 
 __all__ = ["PostgresBackend"]
 
 T = TypeVar("T")
+
+RECORDED_AT_ONCE = 200
 
 
 class PostgresBackend:
@@ -241,6 +254,47 @@ class PostgresBackend:
     async def aggregate(self, wanted: SessionFilter, *, without: Collection[UUID] = ()) -> SessionTotals:
         """See `SessionBackend.aggregate`."""
         work = partial(totals_in, schema=self._address.schema, wanted=wanted, without=without)
+        return await self._run_long(work, repeatable=True)
+
+    async def measure(
+        self, wanted: StatsFilter, *, now: datetime, without: Collection[UUID] = (), with_ids: bool = False
+    ) -> Measures:
+        """See `SessionBackend.measure`."""
+        work = partial(
+            measuring.measure_in,
+            schema=self._address.schema,
+            wanted=wanted,
+            now=now,
+            without=without,
+            with_ids=with_ids,
+        )
+        return await self._run_long(work, repeatable=True)
+
+    async def metrics(self, wanted: StatsFilter, *, cursor: str | None = None, limit: int) -> Page[SessionMetrics]:
+        """See `SessionBackend.metrics`."""
+        work = partial(
+            measuring.metrics_in,
+            schema=self._address.schema,
+            sql=self._sql,
+            wanted=wanted,
+            cursor=cursor,
+            limit=limit,
+        )
+        return await self._run_long(work, repeatable=True)
+
+    async def record(self, sessions: Sequence[StoredSession], *, at: datetime) -> list[bool]:
+        """See `SessionBackend.record`."""
+        measured = [Measured.of(replace(each, archived_at=each.archived_at or at), now=at) for each in sessions]
+        counted: dict[UUID, bool] = {}
+        for start in range(0, len(measured), RECORDED_AT_ONCE):
+            some = measured[start : start + RECORDED_AT_ONCE]
+            work = partial(measuring.record_in, schema=self._address.schema, measured=some)
+            counted |= await self._run_long(work, repeatable=True)
+        return [counted[session.id] for session in sessions]
+
+    async def roll_up(self, *, limit: int) -> int:
+        """See `SessionBackend.roll_up`."""
+        work = partial(measuring.roll_up_in, schema=self._address.schema, limit=limit)
         return await self._run_long(work, repeatable=True)
 
     async def start_sweep(self, *, now: datetime, interval: timedelta) -> bool:

@@ -38,9 +38,9 @@ from perdure.models import SessionFilter, SessionTotals
 from perdure.models.query import UNREADABLE
 from perdure.models.times import to_micros
 
-__all__ = ["totals_in"]
+__all__ = ["WHOLE_TABLES", "totals_in"]
 
-_WHOLE_TABLES = """
+WHOLE_TABLES = """
 SET LOCAL enable_seqscan TO on;
 SET LOCAL plan_cache_mode TO force_custom_plan
 """
@@ -61,7 +61,7 @@ async def totals_in(
         values["without"] = ids_of(list(without))
     counting = _counting(schema, tuple(sorted(values)), wanted.archived)
     async with connection.transaction(isolation="repeatable_read", readonly=True):
-        await connection.execute(_WHOLE_TABLES)
+        await connection.execute(WHOLE_TABLES)
         rows = [await connection.fetch(each.text, *each.arguments(**values)) for each in counting]
     sessions, queries, assets, tags = rows
     return SessionTotals(

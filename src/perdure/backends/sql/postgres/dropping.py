@@ -7,7 +7,7 @@ from sqlalchemy.exc import DBAPIError
 
 from perdure.backends.sql.postgres.statements import quoted
 from perdure.backends.sql.postgres.verifying import expected_functions, functions_in
-from perdure.backends.sql.tables import VERSION_TABLE, metadata
+from perdure.backends.sql.tables import TRIGGERS, VERSION_TABLE, metadata
 
 __all__ = ["drop_from"]
 
@@ -16,7 +16,9 @@ _SHARED = "public"
 
 
 def drop_from(connection: Connection, *, schema: str) -> None:
-    """Drop functions and tables, and the schema too if nothing else is in it and the role may."""
+    """Drop triggers, functions and tables, and the schema too if nothing else is in it and the role may."""
+    for trigger in TRIGGERS:
+        connection.exec_driver_sql(f"DROP TRIGGER IF EXISTS {trigger} ON {quoted(schema)}.session_metrics")
     ours = expected_functions(connection, schema)
     for key, (address, _) in functions_in(connection, schema).items():
         if key in ours:

@@ -23,12 +23,12 @@ from perdure.logs import EventLog
 from perdure.models import Page, SessionFilter, SessionSummary, StoredSession
 from perdure.models.times import from_micros, to_micros
 
-__all__ = ["copies_of", "find_in", "read_page", "read_session", "read_whole", "whole_of"]
+__all__ = ["HIGHEST_ID", "copies_of", "find_in", "read_page", "read_session", "read_whole", "whole_of"]
 
 log = EventLog("perdure.postgres")
 
 _EVERYTHING = 2**62
-_HIGHEST_ID = UUID(int=2**128 - 1)
+HIGHEST_ID = UUID(int=2**128 - 1)
 _FACTS = len(COLUMNS)
 _ID, _CREATED_AT, _WRITERS = (
     [column.name for column in COLUMNS].index(name) for name in ("id", "created_at", "writers")
@@ -111,7 +111,7 @@ async def find_in(
     connection: Connection, sql: Statements, wanted: SessionFilter, below: SortKey | None, limit: int
 ) -> Page[SessionSummary]:
     """See `SessionBackend.find`."""
-    below_at, below_id = (_EVERYTHING, _HIGHEST_ID) if below is None else (to_micros(below[0]), below[1])
+    below_at, below_id = (_EVERYTHING, HIGHEST_ID) if below is None else (to_micros(below[0]), below[1])
     if wanted.created_before is not None:
         below_at, below_id = min((below_at, below_id), (to_micros(wanted.created_before), UUID(int=0)))
     since = -_EVERYTHING if wanted.created_after is None else to_micros(wanted.created_after)

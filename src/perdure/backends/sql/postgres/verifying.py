@@ -9,7 +9,7 @@ from sqlalchemy import Connection, inspect
 
 from perdure.backends.sql.migrations.functions import CURRENT, functions_of
 from perdure.backends.sql.tables import metadata
-from perdure.backends.sql.verifying import differences, stray_rows
+from perdure.backends.sql.verifying import differences, stray_rows, unmeasured
 
 __all__ = ["differences_in", "functions_in", "look_in"]
 
@@ -35,7 +35,11 @@ def differences_in(connection: Connection, *, schema: str) -> list[str]:
     if not metadata.tables.keys() <= set(inspect(connection).get_table_names()):
         return found
     connection.exec_driver_sql("SET LOCAL enable_seqscan TO on")
-    return found + stray_rows(connection, ["session_entries", "session_queries", "session_labels"])
+    return [
+        *found,
+        *stray_rows(connection, ["session_entries", "session_queries", "session_labels"]),
+        *unmeasured(connection),
+    ]
 
 
 def look_in(connection: Connection, schema: str) -> None:

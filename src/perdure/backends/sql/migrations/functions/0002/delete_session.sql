@@ -1,5 +1,5 @@
 -- Remove a session and leave a tombstone until `forget_at`; true if there was one. Nothing changes where it is not
--- `owner`'s, which NULL stands for anybody.
+-- `owner`'s, which NULL stands for anybody. What it counts goes too, also where retention has removed the session.
 CREATE FUNCTION {schema}.delete_session(session uuid, forget_at bigint, owner text)
  RETURNS boolean
  LANGUAGE plpgsql
@@ -30,7 +30,9 @@ BEGIN
       RETURN false;
     END IF;
     PERFORM remove_sessions(ARRAY[session]);
+    DELETE FROM session_metrics AS m WHERE m.session_id = session;
   ELSE
+    DELETE FROM session_metrics AS m WHERE m.session_id = session AND (owner IS NULL OR m.user_id = owner);
     DELETE FROM session_tickets AS t WHERE t.session_id = session;
     DELETE FROM sessions AS s WHERE s.id = session;
   END IF;

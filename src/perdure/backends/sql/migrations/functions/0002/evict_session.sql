@@ -12,6 +12,7 @@ BEGIN
   SELECT s.version = at_version AND s.head = at_head INTO same FROM sessions AS s WHERE s.id = session FOR UPDATE;
   IF same THEN
     PERFORM remove_sessions(ARRAY[session]);
+    DELETE FROM session_metrics WHERE session_id = session;
     RETURN true;
   END IF;
   DELETE FROM session_tickets WHERE session_id = session;

@@ -17,6 +17,7 @@ DECLARE
   stored uuid[];
   buried uuid[];
   refused uuid[];
+  archived uuid[];
 BEGIN
   WITH taken AS (
     INSERT INTO sessions (
@@ -29,9 +30,10 @@ BEGIN
     FROM json_populate_recordset(NULL::sessions, facts) AS f
     ORDER BY f.id
     ON CONFLICT (id) DO NOTHING
-    RETURNING id
+    RETURNING id, archived_at
   )
-  SELECT coalesce(array_agg(id), '{}') INTO stored FROM taken;
+  SELECT coalesce(array_agg(id), '{}'), array_agg(id) FILTER (WHERE archived_at IS NOT NULL)
+  INTO stored, archived FROM taken;
 
   buried := ARRAY(SELECT session_id FROM session_tombstones WHERE session_id = ANY (stored));
   IF tickets IS NOT NULL THEN
@@ -55,6 +57,9 @@ BEGIN
   ));
   INSERT INTO session_labels SELECT * FROM unnest(label_rows(stored));
   PERFORM put_contents(stored, entry_of, sections, keys, texts, query_of, positions, bodies);
+  IF archived IS NOT NULL THEN
+    PERFORM put_metrics(archived);
+  END IF;
 
   RETURN QUERY
   SELECT s.id, 'stored', NULL::bigint, NULL::text, NULL::boolean FROM unnest(stored) AS s(id)

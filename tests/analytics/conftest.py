@@ -1,0 +1,32 @@
+"""Stores on memory and on SQLite, with a clock that stands still, and no settings around them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from tests.store.stores import QUIET
+
+from perdure import SessionStore, Settings
+from perdure.testing import ManualClock
+
+
+@pytest.fixture(autouse=True)
+def _no_settings_around(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in list(os.environ):
+        if name.upper().startswith("PERDURE_"):
+            monkeypatch.delenv(name)
+
+
+@pytest.fixture
+def clock() -> ManualClock:
+    return ManualClock()
+
+
+@pytest.fixture(params=["memory", "sqlite"])
+async def store(request: pytest.FixtureRequest, clock: ManualClock, tmp_path: Path) -> AsyncIterator[SessionStore]:
+    url = "memory://" if request.param == "memory" else f"sqlite:///{tmp_path}/sessions.db"
+    async with SessionStore.open(url, settings=Settings(**QUIET), clock=clock) as store:
+        yield store

@@ -1,0 +1,98 @@
+"""What of statistics is Redis's own: where they are kept, and what races with retention."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from uuid import UUID
+
+import pytest
+
+from perdure.backends import Purged
+from perdure.backends.redis.backend import RedisBackend
+from perdure.models import StatsFilter, StoredSession
+from perdure.testing import START, ChangeMaker
+from perdure.testing.conformance.steps import EXPIRY, FOREVER, HOUR, MINUTE, created, measured, numbered, whole
+from perdure.testing.servers import ValkeyServer
+
+
+async def purge(backend: RedisBackend) -> Purged:
+    return await backend.purge(archived_before=FOREVER, now=EXPIRY, limit=100)
+
+
+async def test_a_session_that_came_back_while_retention_measured_it_is_not_removed(
+    backend: RedisBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session = await created(backend, archived_at=EXPIRY, queries=numbered(1))
+    read_many = backend._reading.read_many
+
+    async def restored_and_archived_meanwhile(ids: Sequence[UUID]) -> list[StoredSession | Exception | None]:
+        found = await read_many(ids)
+        for change in (
+            ChangeMaker().change(at=EXPIRY, expires_at=EXPIRY + HOUR, queries=numbered(1, first=2)),
+            ChangeMaker().change(at=EXPIRY + HOUR, archive=True),
+        ):
+            await backend.apply(session.id, change)
+        return found
+
+    monkeypatch.setattr(backend._reading, "read_many", restored_and_archived_meanwhile)
+    assert await purge(backend) == Purged([])
+    monkeypatch.undo()
+
+    assert (await whole(backend, session.id)).total_queries == 2
+    assert (await measured(backend))["queries"] == 2
+    assert await purge(backend) == Purged([session.id])
+    assert (await measured(backend))["queries"] == 2
+
+
+async def test_of_many_sessions_of_one_instant_each_is_on_one_page(backend: RedisBackend) -> None:
+    sessions = [await created(backend, archived_at=EXPIRY) for _ in range(40)]
+    assert len((await purge(backend)).session_ids) == 40
+    sessions += [await created(backend, created_at=START + MINUTE) for _ in range(3)]
+
+    found, cursor = list[UUID](), None
+    while True:
+        page = await backend.metrics(StatsFilter(), cursor=cursor, limit=7)
+        found += [metrics.session_id for metrics in page]
+        cursor = page.next_cursor
+        if cursor is None:
+            break
+
+    assert found == [each.id for each in sorted(sessions, key=lambda each: (each.created_at, each.id), reverse=True)]
+
+
+async def test_a_record_that_nobody_can_read_is_left_out_and_logged(
+    backend: RedisBackend, valkey_server: ValkeyServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    good, bad = await created(backend, archived_at=EXPIRY), await created(backend, archived_at=EXPIRY)
+    await purge(backend)
+    bucket = backend._layout.bucket_of(bad.id)
+    with valkey_server.client() as client:
+        client.hset(backend._layout.purged(bucket)[1], bad.id.bytes, "=ann\0one\0[]")
+
+    assert (await measured(backend))["sessions"] == 1
+    assert [each.session_id for each in await backend.metrics(StatsFilter(), limit=9)] == [good.id]
+    assert f"session.unmeasured session_id='{bad.id}'" in caplog.text
+
+
+async def test_an_unreadable_session_goes_with_retention_and_counts_no_longer(
+    backend: RedisBackend, valkey_server: ValkeyServer
+) -> None:
+    session = await created(backend, archived_at=EXPIRY)
+    with valkey_server.client() as client:
+        client.hset(backend._layout.session(session.id), "F", "nonsense")
+
+    assert await purge(backend) == Purged([session.id])
+    assert await measured(backend) == {}
+
+
+async def test_dropping_everything_drops_what_purged_sessions_counted(
+    backend: RedisBackend, valkey_server: ValkeyServer
+) -> None:
+    await created(backend, archived_at=EXPIRY)
+    await purge(backend)
+    await backend.record([replace(await created(backend), id=UUID(int=7))], at=EXPIRY)
+    await backend.schema.drop()
+
+    with valkey_server.client() as client:
+        assert client.dbsize() == 0
