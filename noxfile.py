@@ -19,7 +19,7 @@ MAX_WORKERS = "8"  # each worker may start servers of its own
 @nox.session
 def tests(session: nox.Session) -> None:
     """Run the tests in parallel and demand the coverage; with arguments, run pytest with just those."""
-    install(session, "test", extra="all")
+    install(session, "test", "mcp", extra="dev")
     if session.posargs:
         session.run("pytest", *session.posargs)
         return
@@ -43,7 +43,7 @@ def soak(session: nox.Session) -> None:
 @nox.session
 def lint(session: nox.Session) -> None:
     """Check style, types, who imports whom, and that the oldest dependencies tested are those promised."""
-    install(session, "lint", "test", extra="all")
+    install(session, "lint", "test", "mcp", extra="dev")
     check_oldest(session)
     session.run("ruff", "check")
     session.run("ruff", "format", "--check")
@@ -61,7 +61,7 @@ def docs(session: nox.Session) -> None:
 @nox.session
 def bench(session: nox.Session) -> None:
     """Measure, and write `benchmarks/results.md`."""
-    install(session, "test", extra="all")
+    install(session, "test", "mcp", extra="dev")
     session.run("python", "-m", "benchmarks", *session.posargs)
 
 
@@ -77,6 +77,63 @@ def matrix(session: nox.Session) -> None:
     """Run tox: every interpreter found here, with the oldest and the newest dependencies."""
     session.install("tox")
     session.run("tox", *session.posargs)
+
+
+MCP_VERSIONS = {
+    "oldest": ["fastmcp[tasks]==3.2.0"],
+    "newest-3": ["fastmcp[tasks]>=3.4,<4"],
+    "tasks-4": ["fastmcp==4.1.4", "fastmcp-tasks==4.1.4", "ccxt", "yfinance"],
+    "plain-1": ["mcp>=1.25,<2"],
+    "plain-2": ["mcp>=2,<3"],
+}
+
+
+@nox.session
+@nox.parametrize("packages", list(MCP_VERSIONS.values()), ids=list(MCP_VERSIONS))
+def mcp_versions(session: nox.Session, packages: list[str]) -> None:
+    """Test the MCP integration with other versions of fastmcp, the plain package, background tasks and live sources.
+
+    The official client runs in environments of its own, 1.x and 2.x.
+    """
+    install(session, "test", extra="dev")
+    session.install(*packages)
+    clients = {}
+    if any("fastmcp" in package for package in packages):
+        clients = {"PERDURE_TEST_MCP_CLIENTS": os.pathsep.join(_official_clients(session))}
+    session.run("pytest", "tests/integrations/mcp", *session.posargs, env=clients)
+
+
+def _official_clients(session: nox.Session) -> list[str]:
+    """Interpreters that have the official client of the protocol, and nothing else."""
+    found = []
+    for major in ("1", "2"):
+        folder = Path(session.create_tmp()).resolve() / f"client-{major}"
+        python = folder / ("Scripts" if os.name == "nt" else "bin") / "python"
+        if not folder.exists():
+            session.run("python", "-m", "venv", str(folder))
+        needed = "mcp>=1.25,<2" if major == "1" else "mcp>=2,<3"
+        session.run(str(python), "-m", "pip", "install", "--quiet", needed, external=True)
+        found.append(str(python))
+    return found
+
+
+NODE_PACKAGES = (
+    "node@22",  # what the Inspector needs at least
+    "@modelcontextprotocol/client@2.3.1",
+    "@modelcontextprotocol/conformance@0.2.0-alpha.12",
+    "@modelcontextprotocol/inspector@2.12.0",
+)
+
+
+@nox.session
+def mcp(session: nox.Session) -> None:
+    """Try `perdure serve mcp` with the Inspector, the TypeScript client and the conformance suite; needs npm."""
+    install(session, "test", "mcp", extra="dev")
+    folder = Path(session.create_tmp()).resolve()
+    # The scripts are that of node, which fetches its binary, and that of the Inspector, which fetches its web page.
+    session.run("npm", "install", "--prefix", str(folder), "--no-audit", "--no-fund", *NODE_PACKAGES, external=True)
+    modules = {"PERDURE_TEST_NODE_MODULES": str(folder / "node_modules")}
+    session.run("pytest", "tests/integrations/mcp/test_node.py", *session.posargs, env=modules)
 
 
 @nox.session
@@ -109,10 +166,16 @@ def data_under(home: Path) -> dict[str, str | None]:
     return unset | {name: str(home) for name in ("HOME", "LOCALAPPDATA", "XDG_DATA_HOME", "XDG_STATE_HOME")}
 
 
+NOT_OLDEST = ("ccxt", "mcp", "yfinance")
+"""Extras whose packages want newer ones than those promised without them; `mcp_versions` tries their oldest."""
+
+
 def check_oldest(session: nox.Session) -> None:
     """Fail when tox does not pin every lower bound of the dependencies and of the extras."""
     project = PROJECT["project"]
-    extras = itertools.chain.from_iterable(project["optional-dependencies"].values())
+    extras = itertools.chain.from_iterable(
+        needed for name, needed in project["optional-dependencies"].items() if name not in NOT_OLDEST
+    )
     own = f"{project['name']}["  # one extra that asks for another
     promised = project["dependencies"] + [needed for needed in extras if not needed.startswith(own)]
     tested = PROJECT["tool"]["tox"]["env_run_base"]["deps"]["then"]

@@ -8,6 +8,7 @@ import platform
 import sqlite3
 import tempfile
 from datetime import UTC, datetime
+from importlib.util import find_spec
 from pathlib import Path
 
 from benchmarks import postgres, reading, redis, sharing, sweeping, tiers, tracking
@@ -43,6 +44,11 @@ def main() -> None:
         note(asyncio.run(tracking.one_caller(folder)))
         note(asyncio.run(tracking.many_callers(folder)))
         note(sharing.worst_stall(folder))
+        if find_spec("fastmcp") is not None:
+            from benchmarks import mcp
+
+            note(asyncio.run(mcp.tracked_calls(folder)))
+            note(asyncio.run(mcp.listed_tools()))
         note(asyncio.run(reading.whole_sessions(folder)))
         note(asyncio.run(sweeping.sweeps(folder)))
         note(asyncio.run(reading.listings(folder, large=options.large)))

@@ -5,8 +5,10 @@ from __future__ import annotations
 import csv
 import io
 import json
+from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.cli.running import CommandLine
@@ -120,11 +122,12 @@ def test_metrics_are_written_in_the_format_of_the_name(
     assert perdure.json("metrics", file, *options) == {"file": file, "format": form, "sessions": 1}
 
     text = (machine / file).read_text(encoding="utf-8")
-    rows = {
+    read: dict[str, Callable[[], Any]] = {
         "json": lambda: json.loads(text),
         "jsonl": lambda: [json.loads(line) for line in text.splitlines()],
         "csv": lambda: list(csv.DictReader(io.StringIO(text))),
-    }[form]()
+    }
+    rows = read[form]()
     assert [row["session_id"] for row in rows] == [str(session.id)]
 
 

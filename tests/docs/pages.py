@@ -6,6 +6,7 @@ import ast
 import asyncio
 import inspect
 import os
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,14 @@ from sybil.example import Example
 from sybil.parsers.markdown import CodeBlockParser
 
 PROJECT = Path(__file__).parents[2]
-PAGES = [PROJECT / "README.md", *sorted((PROJECT / "docs").glob("*.md"))]
+OF_EXTRAS = {"mcp.md": "fastmcp"}
+"""Pages whose programs need an extra."""
+
+PAGES = [
+    page
+    for page in [PROJECT / "README.md", *sorted((PROJECT / "docs").glob("*.md"))]
+    if page.name not in OF_EXTRAS or find_spec(OF_EXTRAS[page.name]) is not None
+]
 
 
 def run_page(page: Path, *, folder: Path) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from perdure.cli.errors import OneLineGroup
 from perdure.cli.maintain import register_maintain
 from perdure.cli.output import print_json
 from perdure.cli.plugins import register_plugins
+from perdure.cli.serve import serve
 from perdure.cli.servers import register_servers
 from perdure.cli.sessions import sessions
 from perdure.cli.statistics import register_statistics
@@ -39,6 +40,7 @@ register_maintain(app)
 register_doctor(app)
 register_plugins(app)
 app.add_typer(database, name="db")
+app.add_typer(serve, name="serve")
 register_servers(app)
 
 

@@ -50,7 +50,8 @@ def one_line_errors(*, debug: bool) -> Iterator[None]:
     """Turn what a command raises into one line and `typer.Exit`; with `debug` after a traceback."""
     try:
         yield
-        sys.stdout.flush()
+        if not sys.stdout.closed:  # a protocol that was spoken there may have hung up
+            sys.stdout.flush()
     except (typer.Exit, typer.Abort, _UsageError):
         raise
     except KeyboardInterrupt:

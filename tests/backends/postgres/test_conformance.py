@@ -30,7 +30,7 @@ class TestPostgresBackend(_OnPostgres, BackendConformance):
 class TestEveryChangeAsOneOfMany(
     _OnPostgres, ApplyingPromises, StandingPromises, ConditionPromises, RepeatPromises, ConcurrencyPromises
 ):
-    """A change that only appends has a statement of its own where it comes alone; here it goes the way of all others."""
+    """A change that only appends has a statement of its own where it comes alone; here it goes as all others do."""
 
     backend = BackendConformance.backend
     other = BackendConformance.other

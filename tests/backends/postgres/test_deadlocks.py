@@ -57,7 +57,8 @@ def _nothing_hangs_in_the_air(server: PostgresServer) -> None:
         SELECT count(*) FROM perdure.sessions AS s
         WHERE total_queries <> (SELECT count(*) FROM perdure.session_queries WHERE session_id = s.id)
           OR total_queries <> (SELECT coalesce(max(position), 0) FROM perdure.session_queries WHERE session_id = s.id)
-          OR history_bytes <> (SELECT coalesce(sum(octet_length(body)), 0) FROM perdure.session_queries WHERE session_id = s.id)
+          OR history_bytes <> (SELECT coalesce(sum(octet_length(body)), 0)
+            FROM perdure.session_queries WHERE session_id = s.id)
           OR state_bytes <> (SELECT coalesce(sum(octet_length(key) + octet_length(value)), 0)
             FROM perdure.session_entries WHERE session_id = s.id)
           OR (SELECT array_agg(l ORDER BY l) FROM perdure.session_labels AS l WHERE session_id = s.id)

@@ -1,4 +1,4 @@
-"""Behind a pooler that gives each transaction another connection: PgBouncer where it is installed, and one of our own."""
+"""Behind a pooler that gives each transaction another connection: PgBouncer if installed, and one of our own."""
 
 from __future__ import annotations
 

@@ -99,7 +99,8 @@ class GroupCommit:
     async def _drain(self) -> None:
         try:
             while self._queue:
-                await self._commit(self._next_batch())
+                if batch := self._next_batch():
+                    await self._commit(batch)
         finally:
             self._busy = False
             for lane in self._queue.values():  # the event loop ends: nobody is left to send them
@@ -126,8 +127,6 @@ class GroupCommit:
         return batch
 
     async def _commit(self, batch: Sequence[_Waiting]) -> None:
-        if not batch:
-            return
         try:
             outcomes = await self._send(batch)
         except BackendUnavailableError as error:

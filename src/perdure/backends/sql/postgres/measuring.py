@@ -13,6 +13,7 @@ from sqlalchemy import (
     ARRAY,
     BigInteger,
     ColumnElement,
+    Select,
     Table,
     TableValuedAlias,
     Text,
@@ -65,17 +66,20 @@ async def measure_in(
     async with connection.transaction(isolation="repeatable_read", readonly=True):
         await connection.execute(WHOLE_TABLES)
         ids, active, *archived = [
-            await connection.fetch(each.text, *each.arguments(**values)) for each in statements[0 if with_ids else 1 :]
+            await connection.fetch(each.text, *each.arguments(**values)) if with_ids or place > 0 else []
+            for place, each in enumerate(statements)
         ]
-    return Measures(dict(active)) + Measures(summing.total(*archived))
+    named = frozenset(UUID(bytes=session_id.bytes) for (session_id,) in ids)
+    return Measures(dict(active), named) + Measures(summing.total(*archived))
 
 
 @lru_cache(maxsize=128)
 def _measuring(schema: str, typed: bool, owned: bool, edges: int, without: bool) -> list[Statement]:
-    """What is to be asked: first what active sessions count, then the parts of what the others do."""
+    """What is to be asked: which sessions are active, what those count, then the parts of what the others do."""
     tables = {table.name: table for table in tables_in(schema).sorted_tables}
     kinds = {"typed": typed, "owned": owned}
-    statements: list[Any] = [_active(tables, schema, typed=typed, without=without)]
+    active = _active_ids(tables, typed=typed, without=without)
+    statements: list[Any] = [active, _active_sums(active, schema)]
     statements.append(sums_of(tables, _each, **kinds, edges=edges))
     if not owned:
         statements.append(user_sums(tables, typed=typed))
@@ -97,8 +101,8 @@ def _ids(name: str) -> Any:
     return cast(bindparam(name, type_=ARRAY(Text)), ARRAY(Uuid))
 
 
-def _active(tables: dict[str, Table], schema: str, *, typed: bool, without: bool) -> Any:
-    """Rows of key and sum: what counts of the sessions with `:label` that are not archived."""
+def _active_ids(tables: dict[str, Table], *, typed: bool, without: bool) -> Select[UUID]:
+    """The sessions with `:label` that are not archived."""
     labels, sessions = tables["session_labels"].alias("l"), tables["sessions"].alias("s")
     ids = select(labels.c.session_id).where(
         labels.c.label == bindparam("label", type_=Text),
@@ -112,7 +116,12 @@ def _active(tables: dict[str, Table], schema: str, *, typed: bool, without: bool
     if without:
         left_out = func.unnest(bindparam("without", type_=ARRAY(Text))).table_valued("id", name="w").render_derived()
         ids = ids.where(~exists().where(cast(left_out.c.id, Uuid) == labels.c.session_id))
-    measured = getattr(func, schema).measured(func.array(ids.scalar_subquery()), bindparam("now", type_=BigInteger))
+    return ids
+
+
+def _active_sums(active: Select[UUID], schema: str) -> Select[str, int]:
+    """Rows of key and sum: what those sessions count."""
+    measured = getattr(func, schema).measured(func.array(active.scalar_subquery()), bindparam("now", type_=BigInteger))
     counted = measured.table_valued("session_id", "key", "number", name="m")
     return select(counted.c.key, cast(func.sum(counted.c.number), BigInteger)).group_by(counted.c.key)
 

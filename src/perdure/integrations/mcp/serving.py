@@ -1,0 +1,82 @@
+"""A whole server made of nothing but sessions and quotes: what `perdure serve mcp` runs."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterable, Sequence
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any, Literal, TypeAlias
+
+from fastmcp import FastMCP
+
+from perdure import SessionStore
+from perdure.errors import ConfigurationError
+from perdure.integrations.mcp.installing import install
+from perdure.integrations.mcp.names import Naming
+from perdure.integrations.mcp.providers.closes import packaged
+from perdure.integrations.mcp.providers.exchanges import CcxtQuotes
+from perdure.integrations.mcp.providers.protocol import QuoteProvider
+from perdure.integrations.mcp.providers.yahoo import YahooQuotes
+from perdure.integrations.mcp.quotes import install_quotes
+
+__all__ = ["CoinSource", "EquitySource", "build_server", "serve_http", "serve_stdio"]
+
+EquitySource: TypeAlias = Literal["packaged", "yfinance"]
+CoinSource: TypeAlias = Literal["packaged", "ccxt"]
+
+INSTRUCTIONS = """\
+Analyses are kept in sessions, which outlive this conversation. For an analysis of more than one question, call {create}
+once, and pass the session_id that it gives to every tool. {list} and {info} find an earlier analysis again.\
+"""
+
+
+def build_server(
+    store: SessionStore,
+    *,
+    equities: EquitySource = "packaged",
+    coins: CoinSource = "packaged",
+    naming: Naming = "kebab",
+    plugins: Iterable[object] = (),
+) -> FastMCP:
+    """A server with the five session tools, the two that look prices up, the resources and the prompt.
+
+    The store is opened with the server and closed with it.
+
+    Raises:
+        MissingExtraError: a live source whose package is not installed.
+    """
+    mcp: FastMCP = FastMCP("perdure", version=_version())
+    sessions = install(mcp, store, naming=naming, plugins=plugins)
+    names = sessions.names
+    mcp.instructions = INSTRUCTIONS.format(create=names.create, list=names.list, info=names.info)
+    shares: Sequence[QuoteProvider] = [YahooQuotes()] if equities == "yfinance" else []
+    pairs: Sequence[QuoteProvider] = [CcxtQuotes()] if coins == "ccxt" else []
+    install_quotes(mcp, sessions, providers=[*shares, *pairs, *packaged()])
+    return mcp
+
+
+async def serve_stdio(mcp: FastMCP) -> None:
+    """Serve one client on stdin and stdout, until it hangs up."""
+    await mcp.run_async(transport="stdio", show_banner=False)
+
+
+async def serve_http(mcp: FastMCP, *, host: str, port: int, allowed_hosts: Sequence[str] = ()) -> None:
+    """Serve any number of clients at `http://HOST:PORT/mcp`, until the process is told to end.
+
+    Requests whose `Host` is not the server's own name or one of `allowed_hosts`, or whose `Origin` is another site, are
+    refused: a web page must not reach a server on this machine by a name that it made up.
+
+    Raises:
+        ConfigurationError: the installed fastmcp cannot refuse them.
+    """
+    if "host_origin_protection" not in inspect.signature(mcp.run_http_async).parameters:
+        raise ConfigurationError("serving over HTTP needs fastmcp 3.4 or newer, which checks Host and Origin")
+    options: dict[str, Any] = {"host_origin_protection": True, "allowed_hosts": list(allowed_hosts)}
+    await mcp.run_async(transport="http", host=host, port=port, show_banner=False, **options)
+
+
+def _version() -> str | None:
+    try:
+        return version("perdure")
+    except PackageNotFoundError:  # run from the sources, not installed
+        return None

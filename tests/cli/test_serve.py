@@ -1,0 +1,128 @@
+"""`perdure serve mcp`: what it prints for hosts, and how it complains; serving itself is tried with real clients."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+from tests.cli.running import CommandLine
+
+START = ["-m", "perdure", "serve", "mcp"]
+
+
+@pytest.fixture
+def perdure() -> CommandLine:
+    return CommandLine()
+
+
+@pytest.mark.parametrize(
+    ("client", "servers", "entry"),
+    [
+        ("claude-desktop", "mcpServers", {"command": sys.executable, "args": START}),
+        ("cursor", "mcpServers", {"command": sys.executable, "args": START}),
+        ("vscode", "servers", {"type": "stdio", "command": sys.executable, "args": START}),
+    ],
+)
+def test_the_configuration_of_a_client_starts_the_server(
+    perdure: CommandLine, client: str, servers: str, entry: dict[str, object]
+) -> None:
+    assert perdure.json("serve", "mcp", "--print-config", client) == {servers: {"perdure": entry}}
+
+
+def test_what_is_chosen_goes_into_the_configuration(perdure: CommandLine, machine: Path) -> None:
+    words = ["--url", "sqlite:///kept.db", "--coins", "ccxt", "--equities", "yfinance", "--naming", "snake"]
+    printed = perdure.json("serve", "mcp", *words, "--print-config", "cursor")
+    assert printed["mcpServers"]["perdure"]["args"] == [
+        *START,
+        "--url",
+        f"sqlite:///{machine / 'kept.db'}",
+        "--equities",
+        "yfinance",
+        "--coins",
+        "ccxt",
+        "--naming",
+        "snake",
+    ]
+
+
+def test_settings_of_this_shell_go_into_the_configuration(
+    perdure: CommandLine, machine: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PERDURE_URL", "sqlite:///kept.db")
+    monkeypatch.setenv("PERDURE_SESSION_RETENTION_DAYS", "7")
+    printed = perdure.json("serve", "mcp", "--print-config", "vscode")
+    assert printed["servers"]["perdure"]["env"] == {
+        "PERDURE_SESSION_RETENTION_DAYS": "7",
+        "PERDURE_URL": f"sqlite:///{machine / 'kept.db'}",
+    }
+
+
+@pytest.mark.parametrize("url", ["sqlite:////data/kept.db", "sqlite:///~/kept.db", "memory://"])
+def test_a_url_that_means_the_same_everywhere_stays_as_it_is(perdure: CommandLine, url: str) -> None:
+    printed = perdure.json("serve", "mcp", "--url", url, "--print-config", "cursor")
+    assert printed["mcpServers"]["perdure"]["args"][-1] == url
+
+
+def test_a_server_at_an_address_is_referred_to(perdure: CommandLine) -> None:
+    printed = perdure.json("serve", "mcp", "--http", "127.0.0.1:8000", "--print-config", "vscode")
+    assert printed == {"servers": {"perdure": {"type": "http", "url": "http://127.0.0.1:8000/mcp"}}}
+    printed = perdure.json("serve", "mcp", "--http", "[::1]:8000", "--print-config", "cursor")
+    assert printed == {"mcpServers": {"perdure": {"url": "http://[::1]:8000/mcp"}}}
+    assert "Claude Desktop" in perdure.error(
+        "serve", "mcp", "--http", "127.0.0.1:8000", "--print-config", "claude-desktop", code=2
+    )
+
+
+def test_people_are_told_where_it_belongs(perdure: CommandLine) -> None:
+    result = perdure.run("serve", "mcp", "--print-config", "claude-desktop")
+    assert "claude_desktop_config.json" in result.stderr
+
+
+@pytest.mark.parametrize(
+    "address", ["8000", ":8000", "localhost", "localhost:", "localhost:0", "localhost:99999", "a:b"]
+)
+def test_what_is_no_address_is_a_wrong_call(perdure: CommandLine, address: str) -> None:
+    assert "HOST:PORT" in perdure.error("serve", "mcp", "--http", address, code=2)
+
+
+def test_without_the_extra_it_names_it(perdure: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
+    import perdure.integrations.mcp as package
+
+    def missing(name: str) -> None:
+        raise ModuleNotFoundError("No module named 'fastmcp'", name="fastmcp")
+
+    monkeypatch.setattr(package, "import_module", missing)
+    assert "perdure[mcp]" in perdure.error("serve", "mcp", code=2)
+
+
+@pytest.mark.skipif(find_spec("fastmcp") is None, reason="serving needs fastmcp")
+@pytest.mark.skipif(find_spec("yfinance") is not None, reason="it is there")
+def test_a_live_source_without_its_package_names_its_extra(perdure: CommandLine) -> None:
+    assert "perdure[yfinance]" in perdure.error("serve", "mcp", "--equities", "yfinance", code=2)
+
+
+def test_starting_perdure_does_not_import_fastmcp() -> None:
+    check = "import sys; import perdure.cli.app; assert 'fastmcp' not in sys.modules"
+    subprocess.run([sys.executable, "-c", check], check=True, timeout=60)
+
+
+@pytest.mark.skipif(find_spec("fastmcp") is None, reason="serving needs fastmcp")
+@pytest.mark.parametrize(("address", "warned"), [("0.0.0.0:8000", True), ("127.0.0.1:8000", False)])
+def test_serving_beyond_this_machine_says_that_nobody_is_authenticated(
+    perdure: CommandLine, address: str, warned: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import perdure.integrations.mcp as package
+
+    served: dict[str, object] = {}
+
+    async def serve_http(mcp: object, **options: object) -> None:
+        served.update(options)
+
+    monkeypatch.setattr(package, "serve_http", serve_http, raising=False)
+    result = perdure.run("serve", "mcp", "--http", address, "--allow-host", "desk.example", "--url", "memory://")
+    host, _, port = address.partition(":")
+    assert served == {"host": host, "port": int(port), "allowed_hosts": ["desk.example"]}
+    assert ("no authentication" in result.stderr) is warned
