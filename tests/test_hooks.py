@@ -33,6 +33,7 @@ SPECS = {
     "session_expired",
     "session_archived",
     "session_restored",
+    "session_past_retention",
     "session_deleted",
     "tier_degraded",
     "tier_recovered",
@@ -96,6 +97,10 @@ class Observer:
         self.note("session_restored", id=session.id, archived=session.is_archived)
 
     @hookimpl
+    def session_past_retention(self, session_id: UUID, event_id: str) -> None:
+        self.note("session_past_retention", session_id=session_id, event_id=event_id)
+
+    @hookimpl
     def session_deleted(self, session_id: UUID) -> None:
         self.note("session_deleted", session_id=session_id)
 
@@ -148,6 +153,11 @@ class AsyncObserver:
     async def session_restored(self, session: Session) -> None:
         await asyncio.sleep(0)
         self._observer.session_restored(session)
+
+    @hookimpl
+    async def session_past_retention(self, session_id: UUID, event_id: str) -> None:
+        await asyncio.sleep(0)
+        self._observer.session_past_retention(session_id, event_id)
 
     @hookimpl
     async def session_deleted(self, session_id: UUID) -> None:
@@ -396,6 +406,19 @@ async def test_without_analytics_there_are_no_metrics(observer: Observer) -> Non
         await store.archive_session(session.id)
 
     assert observer.only("session_archived")["metrics"] is None
+
+
+async def test_what_retention_removes_is_told_of_by_the_event_of_its_last_state_and_is_no_deletion(
+    store: SessionStore, session: Session, observer: Observer, clock: ManualClock
+) -> None:
+    await store.archive_session(session.id)
+    event_id = observer.only("session_archived")["event_id"]
+    observer.seen.clear()
+    clock.advance(31 * 24 * HOUR)
+
+    await store.delete_old_archived_sessions()
+
+    assert observer.seen == [("session_past_retention", {"session_id": session.id, "event_id": event_id})]
 
 
 async def test_a_deletion_is_told_of_once(store: SessionStore, session: Session, observer: Observer) -> None:

@@ -37,6 +37,10 @@ class Noting:
     def session_archived(self, session: SessionSummary, event_id: str) -> None:
         self.note("session_archived", session.id, event_id)
 
+    @hookimpl
+    def session_past_retention(self, session_id: UUID, event_id: str) -> None:
+        self.note("session_past_retention", session_id, event_id)
+
 
 class Fatal(Noting):
     """Says what it notes, and kills its own process in the `nth` event."""
@@ -74,7 +78,14 @@ async def archive_all(store: SessionStore) -> None:
         await store.archive_session(summary.id)
 
 
-VERBS: dict[str, Callable[[SessionStore], Awaitable[None]]] = {verb.__name__: verb for verb in (sweep, archive_all)}
+async def retain(store: SessionStore) -> None:
+    """Delete what is past its retention."""
+    await store.delete_old_archived_sessions()
+
+
+VERBS: dict[str, Callable[[SessionStore], Awaitable[None]]] = {
+    verb.__name__: verb for verb in (sweep, archive_all, retain)
+}
 
 
 async def run(verb: str, moment: str, nth: str, now: str, *urls: str) -> None:

@@ -151,3 +151,54 @@ async def test_archiving_by_hand_killed_before_it_was_told_is_told_by_the_sweep(
         assert told(after.events, "session_archived") == {**made, whole.id: event}
         assert whole.id not in told(after.events, "session_expired")
         assert set(noted) <= {("session_archived", whole.id, event)}
+
+
+@pytest.mark.parametrize(("moment", "nth"), [("before", 1), ("before", 3), ("after", MANY)])
+async def test_retention_killed_while_it_tells_removes_nothing_and_is_told_again_as_the_same_events(
+    moment: str, nth: int, urls: list[str], clock: ManualClock
+) -> None:
+    async with opened(clock, Noting(), *urls) as store:
+        events = await created(store)
+        clock.advance(HOUR)
+        await store.cleanup_expired_sessions()
+    archived_at = clock()
+    clock.advance(SETTINGS.retention + DAY)
+
+    noted = killed("retain", moment, nth, clock(), urls)
+
+    assert len(noted) == (nth if moment == "after" else nth - 1)
+    after = Noting()
+    async with opened(clock, after, *urls) as store:
+        await check_archived_once(store, set(events), at=archived_at)  # whatever was told or not, all are still there
+
+        report = await store.delete_old_archived_sessions()
+
+        assert sorted(report.session_ids) == sorted(events)
+        assert told(after.events, "session_past_retention") == events
+        assert set(noted) <= set(after.events)
+        assert list(await store.list_sessions()) == []
+        assert (await store.delete_old_archived_sessions()).deleted == 0
+        assert len(after.events) == MANY
+
+
+async def test_a_session_that_was_told_of_before_a_kill_and_restored_since_is_kept(
+    urls: list[str], clock: ManualClock
+) -> None:
+    async with opened(clock, Noting(), *urls) as store:
+        events = await created(store)
+        clock.advance(HOUR)
+        await store.cleanup_expired_sessions()
+    clock.advance(SETTINGS.retention + DAY)
+    noted = killed("retain", "after", MANY, clock(), urls)
+    restored = noted[0][1]
+
+    after = Noting()
+    async with opened(clock, after, *urls) as store:
+        await store.extend_session(restored, 2)
+        report = await store.delete_old_archived_sessions()
+
+        assert sorted(report.session_ids) == sorted(set(events) - {restored})
+        assert told(after.events, "session_past_retention").keys() == set(events) - {restored}
+        kept = await store.get_session(restored)
+        assert kept is not None
+        assert (kept.is_archived, kept.state.history.total_queries) == (False, 1)
