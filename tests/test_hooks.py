@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import os
+import sys
 from collections.abc import AsyncIterator, Iterator, MutableMapping
 from contextlib import suppress
 from datetime import timedelta
@@ -938,6 +939,49 @@ async def test_an_installed_plugin_is_found_and_called_after_those_given(
     assert order == ["given", "installed"]
 
 
+@pytest.mark.parametrize("source", ["argument", "environment"])
+async def test_plugins_that_the_settings_name_are_called_after_those_given_and_before_installed_ones(
+    source: str, monkeypatch: pytest.MonkeyPatch, observer: Observer
+) -> None:
+    install(monkeypatch, group="perdure.plugins", name="extra", value="tests.test_hooks:INSTALLED")
+    order: list[str] = []
+    monkeypatch.setattr(INSTALLED, "note", lambda hook, **facts: order.append("installed"))
+    monkeypatch.setattr(NAMED, "note", lambda hook, **facts: order.append("named"))
+    monkeypatch.setattr(observer, "note", lambda hook, **facts: order.append("given"))
+    names = ["tests.test_hooks:NAMED", "tests.test_hooks:Leaves"]
+    given: dict[str, Any] = {"plugins": names} if source == "argument" else {}
+    if source == "environment":
+        monkeypatch.setenv("PERDURE_PLUGINS", ", ".join(names))
+
+    async with opened(observer, **given) as store:
+        await store.create_session(["A"], "equity")
+
+        assert [plugin.name for plugin in store.plugins][2:] == ["Leaves", "extra"]
+    assert order == ["given", "named", "installed"]
+
+
+async def test_a_module_can_be_named_and_a_store_on_a_backend_in_hand_calls_it(
+    monkeypatch: pytest.MonkeyPatch, observer: Observer
+) -> None:
+    module = ModuleType("auditing")
+    module.session_created = observer.session_created  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "auditing", module)
+
+    async with SessionStore(MemoryBackend(), settings=Settings(plugins=["auditing"])) as store:
+        await store.create_session(["A"], "equity")
+
+    assert observer.names() == ["session_created"]
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["no.such.module", "tests.test_hooks:nothing", "no identifier", "builtins:range"],
+)
+def test_a_plugin_that_the_settings_name_and_that_cannot_be_had_is_named(name: str) -> None:
+    with pytest.raises(PluginError, match=name):
+        _ = opened(plugins=[name])
+
+
 @pytest.mark.parametrize("value", ["no.such.module:plugin", "tests.test_hooks:nothing", "tests.test_hooks:MISSPELT"])
 def test_an_installed_plugin_that_cannot_be_loaded_is_an_error_at_start(
     value: str, monkeypatch: pytest.MonkeyPatch
@@ -961,4 +1005,5 @@ async def test_hooks_that_no_verb_calls_yet_reach_observers_all_the_same(observe
 
 
 INSTALLED = Observer()
+NAMED = Observer()
 MISSPELT = Misspelt()

@@ -46,8 +46,9 @@ class Maintenance:
         core, report = self._core, CleanupReport()
         async with aclosing(self._claims(core.now(), limit)) as batches:
             async for claimed in batches:
-                if not await self._archive_claimed(claimed, report):
-                    break  # nothing can be archived at present; what was claimed comes back by itself
+                await self._archive_claimed(claimed, report)
+                if report.stopped:
+                    break  # what was claimed comes back by itself
                 if progress is not None:
                     progress(report.archived + report.skipped + len(report.failed))
         if report.archived or report.failed:
@@ -86,8 +87,8 @@ class Maintenance:
         # Nothing is left that is due: whoever asked, and if only a cron job, this was a sweep.
         await core.backend.start_sweep(now=now, interval=timedelta(0))
 
-    async def _archive_claimed(self, claimed: Claimed, report: CleanupReport) -> bool:
-        """Archive what was claimed, and note what became of each; False where the archive takes nothing."""
+    async def _archive_claimed(self, claimed: Claimed, report: CleanupReport) -> None:
+        """Archive what was claimed, and note what became of each, or that nothing can be archived at present."""
         core = self._core
         for session_id, reason in claimed.unreadable.items():
             _note_failure(report, session_id, reason)
@@ -96,7 +97,8 @@ class Maintenance:
         except BackendError as error:
             for session in claimed.sessions:
                 _note_failure(report, session.id, _described(error))
-            return False
+            report.stopped = True
+            return
         for done in outcomes:
             match done.outcome:
                 case ArchiveOutcome.ARCHIVED:
@@ -109,7 +111,6 @@ class Maintenance:
                     report.skipped += 1
                 case ArchiveOutcome.FAILED:
                     _note_failure(report, done.session_id, done.error or "it could not be archived")
-        return True
 
     async def purge_archived(
         self,
