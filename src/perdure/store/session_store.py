@@ -140,7 +140,8 @@ class SessionStore(UserSessions):
     ) -> RetentionReport:
         """Delete what was archived more than `retention_days` ago (default: the setting), or at most `limit` of it.
 
-        The longest archived go first. `dry_run` only says which they are.
+        The longest archived go first. Plugins are told of each before it goes, at least once; one that is restored in
+        that moment stays. `dry_run` only says which they are.
         """
         if limit is not None:
             checked_limit(limit, highest=2**31)
