@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import os
+import sys
 from collections.abc import AsyncIterator, Iterator, MutableMapping
 from contextlib import suppress
 from datetime import timedelta
@@ -33,6 +34,7 @@ SPECS = {
     "session_expired",
     "session_archived",
     "session_restored",
+    "session_past_retention",
     "session_deleted",
     "tier_degraded",
     "tier_recovered",
@@ -96,6 +98,10 @@ class Observer:
         self.note("session_restored", id=session.id, archived=session.is_archived)
 
     @hookimpl
+    def session_past_retention(self, session_id: UUID, event_id: str) -> None:
+        self.note("session_past_retention", session_id=session_id, event_id=event_id)
+
+    @hookimpl
     def session_deleted(self, session_id: UUID) -> None:
         self.note("session_deleted", session_id=session_id)
 
@@ -148,6 +154,11 @@ class AsyncObserver:
     async def session_restored(self, session: Session) -> None:
         await asyncio.sleep(0)
         self._observer.session_restored(session)
+
+    @hookimpl
+    async def session_past_retention(self, session_id: UUID, event_id: str) -> None:
+        await asyncio.sleep(0)
+        self._observer.session_past_retention(session_id, event_id)
 
     @hookimpl
     async def session_deleted(self, session_id: UUID) -> None:
@@ -396,6 +407,19 @@ async def test_without_analytics_there_are_no_metrics(observer: Observer) -> Non
         await store.archive_session(session.id)
 
     assert observer.only("session_archived")["metrics"] is None
+
+
+async def test_what_retention_removes_is_told_of_by_the_event_of_its_last_state_and_is_no_deletion(
+    store: SessionStore, session: Session, observer: Observer, clock: ManualClock
+) -> None:
+    await store.archive_session(session.id)
+    event_id = observer.only("session_archived")["event_id"]
+    observer.seen.clear()
+    clock.advance(31 * 24 * HOUR)
+
+    await store.delete_old_archived_sessions()
+
+    assert observer.seen == [("session_past_retention", {"session_id": session.id, "event_id": event_id})]
 
 
 async def test_a_deletion_is_told_of_once(store: SessionStore, session: Session, observer: Observer) -> None:
@@ -915,6 +939,49 @@ async def test_an_installed_plugin_is_found_and_called_after_those_given(
     assert order == ["given", "installed"]
 
 
+@pytest.mark.parametrize("source", ["argument", "environment"])
+async def test_plugins_that_the_settings_name_are_called_after_those_given_and_before_installed_ones(
+    source: str, monkeypatch: pytest.MonkeyPatch, observer: Observer
+) -> None:
+    install(monkeypatch, group="perdure.plugins", name="extra", value="tests.test_hooks:INSTALLED")
+    order: list[str] = []
+    monkeypatch.setattr(INSTALLED, "note", lambda hook, **facts: order.append("installed"))
+    monkeypatch.setattr(NAMED, "note", lambda hook, **facts: order.append("named"))
+    monkeypatch.setattr(observer, "note", lambda hook, **facts: order.append("given"))
+    names = ["tests.test_hooks:NAMED", "tests.test_hooks:Leaves"]
+    given: dict[str, Any] = {"plugins": names} if source == "argument" else {}
+    if source == "environment":
+        monkeypatch.setenv("PERDURE_PLUGINS", ", ".join(names))
+
+    async with opened(observer, **given) as store:
+        await store.create_session(["A"], "equity")
+
+        assert [plugin.name for plugin in store.plugins][2:] == ["Leaves", "extra"]
+    assert order == ["given", "named", "installed"]
+
+
+async def test_a_module_can_be_named_and_a_store_on_a_backend_in_hand_calls_it(
+    monkeypatch: pytest.MonkeyPatch, observer: Observer
+) -> None:
+    module = ModuleType("auditing")
+    module.session_created = observer.session_created  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "auditing", module)
+
+    async with SessionStore(MemoryBackend(), settings=Settings(plugins=["auditing"])) as store:
+        await store.create_session(["A"], "equity")
+
+    assert observer.names() == ["session_created"]
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["no.such.module", "tests.test_hooks:nothing", "no identifier", "builtins:range"],
+)
+def test_a_plugin_that_the_settings_name_and_that_cannot_be_had_is_named(name: str) -> None:
+    with pytest.raises(PluginError, match=name):
+        _ = opened(plugins=[name])
+
+
 @pytest.mark.parametrize("value", ["no.such.module:plugin", "tests.test_hooks:nothing", "tests.test_hooks:MISSPELT"])
 def test_an_installed_plugin_that_cannot_be_loaded_is_an_error_at_start(
     value: str, monkeypatch: pytest.MonkeyPatch
@@ -938,4 +1005,5 @@ async def test_hooks_that_no_verb_calls_yet_reach_observers_all_the_same(observe
 
 
 INSTALLED = Observer()
+NAMED = Observer()
 MISSPELT = Misspelt()

@@ -45,6 +45,7 @@ def test_names_and_defaults_are_those_that_were_promised() -> None:
         "max_state_bytes": 4 * 1024 * 1024,
         "max_key_length": 256,
         "hook_timeout_seconds": 1,
+        "plugins": (),
     }
     assert Settings().value_encoder is encode_default
 
@@ -73,6 +74,7 @@ def test_every_setting_can_come_from_the_environment(name: str, monkeypatch: pyt
         int: ("100", 100),
         float: ("20.5", 20.5),
         str: ("hot", "hot"),
+        tuple: (" auditing, my.package:Plugin,", ("auditing", "my.package:Plugin")),
     }.get(type(default), ("memory://", "memory://"))
 
     monkeypatch.setenv(f"PERDURE_{name.upper()}", text)
@@ -111,6 +113,7 @@ def test_an_argument_goes_before_the_environment_and_that_before_the_default(mon
         ({"sweep_batch": 10_001}, "sweep_batch: Input should be less than or equal to 10000"),
         ({"max_value_bytes": 63}, "max_value_bytes: Input should be greater than or equal to 64"),
         ({"max_key_length": None}, "max_key_length: Input should be a valid integer"),
+        ({"plugins": [7]}, "plugins.0: Input should be a valid string, not 7"),
         ({"acknowledge": "never"}, "acknowledge: Input should be 'archive' or 'hot', not 'never'"),
         ({"value_encoder": "json"}, "value_encoder: Input should be callable"),
         ({"session_default_ttl_hours": 200}, "session_default_ttl_hours is above session_max_ttl_hours"),

@@ -1,8 +1,9 @@
 """What plugins may implement; each is called by `perdure.store` and known to nobody below it.
 
 Observers run after the write was committed, plain or `async`; one that raises or hangs is logged by name and disturbs
-nobody. `event_id` is stable: an event that is delivered again, after a crash, has the same one. `prepare_query` runs
-before anything is stored, and fails closed. The `around_…` hooks are plain, and so is what they give back: it is
+nobody. `event_id` is stable: an event that is delivered again, after a crash, has the same one. Of what retention
+removes they are told before it does, since afterwards nothing is left to tell again. `prepare_query` runs before
+anything is stored, and fails closed. The `around_…` hooks are plain, and so is what they give back: it is
 entered before a call and left after it, in the task of whoever made the call.
 """
 
@@ -62,8 +63,13 @@ def session_restored(session: Session) -> None:
 
 
 @hookspec
+def session_past_retention(session_id: UUID, event_id: str) -> None:
+    """An archived session is past its retention, and is removed next, unless it is restored in this moment."""
+
+
+@hookspec
 def session_deleted(session_id: UUID) -> None:
-    """A session was deleted."""
+    """A session was deleted by `delete_session`."""
 
 
 @hookspec

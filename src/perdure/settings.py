@@ -7,8 +7,8 @@ import os
 from datetime import timedelta
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, ValidationError, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from perdure.errors import ConfigurationError
 from perdure.models.session import DEFAULT_MAX_QUERIES, DEFAULT_MAX_TTL
@@ -80,6 +80,8 @@ class Settings(BaseSettings):
     """Characters in one key."""
     hook_timeout_seconds: Seconds = 1.0
     """How long an `async` hook may take."""
+    plugins: Annotated[tuple[str, ...], NoDecode] = ()
+    """Plugins to import, as `package.module` or `package.module:name`; in the environment with commas in between."""
 
     value_encoder: ValueEncoder = Field(default=encode_default, exclude=True, repr=False)
     """What turns values that are not JSON into JSON; see `perdure.values.encode_default`. Not from the environment."""
@@ -90,6 +92,13 @@ class Settings(BaseSettings):
             super().__init__(**values)
         except ValidationError as error:
             raise ConfigurationError(_sentence(error, list(type(self).model_fields))) from None
+
+    @field_validator("plugins", mode="before")
+    @classmethod
+    def _names_apart(cls, given: Any) -> Any:
+        if not isinstance(given, str):
+            return given
+        return tuple(name for part in given.split(",") if (name := part.strip()))
 
     @model_validator(mode="after")
     def _ranges_fit(self) -> Self:

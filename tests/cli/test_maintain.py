@@ -192,6 +192,20 @@ def test_a_round_ends_where_a_whole_batch_fails(perdure: CommandLine, monkeypatc
     assert rounds == [1]
 
 
+def test_a_round_whose_sweep_was_stopped_is_not_finished(perdure: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
+    session = perdure.session()
+
+    async def sweep(store: SessionStore, limit: int | None = None) -> CleanupReport:
+        return CleanupReport(failed={session.id: "the archive does not answer"}, stopped=True)
+
+    monkeypatch.setattr(SessionStore, "cleanup_expired_sessions", sweep)
+
+    report = json.loads(perdure.run("maintain", "--once", "--json").stdout)
+    assert (report["finished"], len(report["failed"])) == (False, 1)
+    line = perdure.run("maintain", "--once").stdout
+    assert line == "archived 0, deleted 0 past their retention, 1 failed; stopped before the end\n"
+
+
 def test_a_probe_sees_whether_somebody_sweeps(perdure: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
     perdure.session(age=timedelta(days=2))
     assert perdure.run("maintain", "--check").exit_code == 1

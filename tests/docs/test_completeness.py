@@ -23,7 +23,7 @@ def code(cell: str) -> str:
 def written(value: Any) -> str:
     """A default as the table writes it."""
     match value:
-        case None:
+        case None | ():
             return "–"
         case bool():
             return str(value).lower()

@@ -197,6 +197,7 @@ def test_a_backend_that_is_away_is_asked_again() -> None:
         "forked": 0,
         "failed": 0,
         "failures": {},
+        "stopped": False,
     }
     assert attempts == [1, 2, 3]
     close_stores()

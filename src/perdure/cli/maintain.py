@@ -37,7 +37,7 @@ def register_maintain(app: typer.Typer) -> None:
 
 @dataclass(slots=True)
 class Round:
-    """What one round of maintenance did; `finished` is False where it was told to stop before the end."""
+    """What one round of maintenance did; `finished` is False where it stopped before the end."""
 
     archived: int = 0
     skipped: int = 0
@@ -122,7 +122,7 @@ async def _round(run: Run, store: SessionStore, stopping: asyncio.Event) -> Roun
     done = Round()
     due = sum(tier.due for tier in (await store.health()).tiers.values())
     with counted(run.err, "archiving", total=due if due < DUE_COUNTED else None) as reached:
-        more, batch = True, store.settings.sweep_batch
+        more, stopped, batch = True, False, store.settings.sweep_batch
         while more and not stopping.is_set():
             report = await store.cleanup_expired_sessions(limit=batch)
             done.archived += report.archived
@@ -131,6 +131,7 @@ async def _round(run: Run, store: SessionStore, stopping: asyncio.Event) -> Roun
             reached(done.archived + done.skipped + len(done.failed))
             taken = report.archived + report.skipped + len(report.failed)
             more = taken == batch > len(report.failed)  # where a whole batch fails, so would the next one
+            stopped = report.stopped
     with counted(run.err, "deleting", total=None) as reached:
         more = True
         while more and not stopping.is_set():
@@ -138,7 +139,7 @@ async def _round(run: Run, store: SessionStore, stopping: asyncio.Event) -> Roun
             done.deleted += deleted
             reached(done.deleted)
             more = deleted == RETENTION_BATCH
-    done.finished = not more
+    done.finished = not (more or stopped)
     return done
 
 

@@ -26,7 +26,9 @@ async def plugins(run: Run) -> None:
     if run.answer({"plugins": [asdict(plugin) for plugin in found]}):
         return
     if not found:
-        run.say("no plugins: install a package that has an entry point in the group perdure.plugins")
+        run.say(
+            "no plugins: install a package that has an entry point in the group perdure.plugins, or set PERDURE_PLUGINS"
+        )
         return
     listed = table("plugin", "package", "hooks", kept=("plugin",))
     for plugin in found:

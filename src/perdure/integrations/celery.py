@@ -64,6 +64,7 @@ def cleanup_expired_sessions(store: SessionStore, *, limit: int | None = None) -
         "forked": len(report.forked),
         "failed": len(report.failed),
         "failures": {str(session_id): reason for session_id, reason in shown},
+        "stopped": report.stopped,
     }
 
 

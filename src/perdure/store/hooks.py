@@ -6,6 +6,7 @@ import asyncio
 import inspect
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
+from pkgutil import resolve_name
 from types import TracebackType
 from typing import Any
 from uuid import UUID
@@ -19,11 +20,27 @@ from perdure.logs import EventLog
 from perdure.models import QueryRecord
 from perdure.store.reports import ActivePlugin
 
-__all__ = ["Around", "HookRelay"]
+__all__ = ["Around", "HookRelay", "imported"]
 
 log = EventLog("perdure.hooks")
 
 ENTRY_POINTS = "perdure.plugins"
+
+
+def imported(names: Iterable[str]) -> list[object]:
+    """The plugins of these names: a module, or `module:name` in it; of a class, an object made without arguments.
+
+    Raises:
+        PluginError: one that cannot be imported or made; it is named.
+    """
+    plugins = []
+    for name in names:
+        try:
+            found = resolve_name(name)
+            plugins.append(found() if inspect.isclass(found) else found)
+        except Exception as error:
+            raise PluginError(f"plugin {name} of the settings: {_name(error)}: {error}") from error
+    return plugins
 
 
 class HookRelay:

@@ -11,12 +11,12 @@ from functools import partial
 from typing import TypeAlias
 from uuid import UUID
 
-from perdure.backends import ArchiveOutcome, Claimed
+from perdure.backends import ArchiveOutcome, Claimed, Purged
 from perdure.errors import BackendError, PerdureError
 from perdure.logs import EventLog
 from perdure.store.core import StoreCore
 from perdure.store.reports import CleanupReport, RetentionReport
-from perdure.store.scoped import notify_archived
+from perdure.store.telling import RETENTION_HOOK, tell_archived, tell_past_retention
 
 __all__ = ["Maintenance", "Progress"]
 
@@ -27,6 +27,8 @@ Progress: TypeAlias = Callable[[int], None]
 
 CLAIM_BYTES = 64 * 1024 * 1024
 PURGE_BATCH = 500
+TOLD_BATCH = 100
+"""Sessions that retention tells of before it removes them: what a crash in between tells again, at most."""
 ROLL_UP_BATCH = 1_000
 CLOSING_PATIENCE_S = 5.0
 
@@ -44,8 +46,9 @@ class Maintenance:
         core, report = self._core, CleanupReport()
         async with aclosing(self._claims(core.now(), limit)) as batches:
             async for claimed in batches:
-                if not await self._archive_claimed(claimed, report):
-                    break  # nothing can be archived at present; what was claimed comes back by itself
+                await self._archive_claimed(claimed, report)
+                if report.stopped:
+                    break  # what was claimed comes back by itself
                 if progress is not None:
                     progress(report.archived + report.skipped + len(report.failed))
         if report.archived or report.failed:
@@ -84,19 +87,18 @@ class Maintenance:
         # Nothing is left that is due: whoever asked, and if only a cron job, this was a sweep.
         await core.backend.start_sweep(now=now, interval=timedelta(0))
 
-    async def _archive_claimed(self, claimed: Claimed, report: CleanupReport) -> bool:
-        """Archive what was claimed, and note what became of each; False where the archive takes nothing."""
+    async def _archive_claimed(self, claimed: Claimed, report: CleanupReport) -> None:
+        """Archive what was claimed, and note what became of each, or that nothing can be archived at present."""
         core = self._core
         for session_id, reason in claimed.unreadable.items():
             _note_failure(report, session_id, reason)
         try:
-            outcomes = await core.backend.archive(
-                claimed.sessions, at=core.now(), deliver=partial(notify_archived, core)
-            )
+            outcomes = await core.backend.archive(claimed.sessions, at=core.now(), deliver=partial(tell_archived, core))
         except BackendError as error:
             for session in claimed.sessions:
                 _note_failure(report, session.id, _described(error))
-            return False
+            report.stopped = True
+            return
         for done in outcomes:
             match done.outcome:
                 case ArchiveOutcome.ARCHIVED:
@@ -109,7 +111,6 @@ class Maintenance:
                     report.skipped += 1
                 case ArchiveOutcome.FAILED:
                     _note_failure(report, done.session_id, done.error or "it could not be archived")
-        return True
 
     async def purge_archived(
         self,
@@ -120,18 +121,11 @@ class Maintenance:
         progress: Progress | None = None,
     ) -> RetentionReport:
         """Delete what was archived longer ago than `retention`."""
-        core = self._core
-        now = core.now()
+        now = self._core.now()
         report = RetentionReport([], now - retention, dry_run)
         more, most = True, 2**31 if limit is None else limit
         while more and most > len(report.session_ids):
-            # A dry run deletes nothing, so that a second batch would be the first one again: it takes all at once.
-            purged = await core.backend.purge(
-                archived_before=report.cutoff,
-                now=now,
-                limit=most if dry_run else min(PURGE_BATCH, most - len(report.session_ids)),
-                dry_run=dry_run,
-            )
+            purged = await self._purge_batch(report, now=now, limit=most - len(report.session_ids))
             report.session_ids.extend(purged.session_ids)
             more = purged.more and bool(purged.session_ids)
             if progress is not None:
@@ -139,6 +133,19 @@ class Maintenance:
         if report.deleted:
             log.info("sessions.purged", deleted=report.deleted, cutoff=report.cutoff.isoformat())
         return report
+
+    async def _purge_batch(self, report: RetentionReport, *, now: datetime, limit: int) -> Purged:
+        """Remove up to `limit` of what is past its retention, told of before where anybody listens."""
+        purge = partial(self._core.backend.purge, archived_before=report.cutoff, now=now)
+        if report.dry_run:  # it removes nothing: a second batch would be the first one again, so it takes all at once
+            return await purge(limit=limit, dry_run=True)
+        if not self._core.hooks.listens(RETENTION_HOOK):
+            return await purge(limit=min(limit, PURGE_BATCH))
+        chosen = await purge(limit=min(limit, TOLD_BATCH), dry_run=True)
+        told = await tell_past_retention(self._core, chosen.session_ids)
+        # None but these, and of them only what is still past its retention: somebody may have restored the others.
+        purged = await purge(limit=TOLD_BATCH, among=told)
+        return Purged(purged.session_ids, chosen.more)
 
     async def roll_up(self, *, limit: int | None = None, progress: Progress | None = None) -> int:
         """Gather what archived sessions count, batch by batch, so that statistics stay cheap; tells how many."""

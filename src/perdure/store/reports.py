@@ -26,13 +26,15 @@ class CleanupReport:
     """What a sweep did. `skipped` were changed by somebody else meanwhile; `failed` says why by session id.
 
     `forked` are among those archived: the archive held work that the copy which expired did not, as after a tier that
-    came back older than it was; both were kept.
+    came back older than it was; both were kept. `stopped` says that the sweep ended before it had seen all that is due,
+    since nothing could be archived at that time; the rest is left to the next one.
     """
 
     archived: int = 0
     skipped: int = 0
     forked: list[UUID] = field(default_factory=list)
     failed: dict[UUID, str] = field(default_factory=dict)
+    stopped: bool = False
 
 
 @dataclass(frozen=True, slots=True)

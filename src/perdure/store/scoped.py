@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from datetime import timedelta
 from functools import partial
 from typing import Any
@@ -26,7 +26,6 @@ from perdure.models import (
     SectionName,
     Session,
     SessionFilter,
-    SessionMetrics,
     SessionSummary,
     SessionType,
     StoredSession,
@@ -46,6 +45,7 @@ from perdure.store.arguments import (
 from perdure.store.core import StoreCore
 from perdure.store.counted import CountedSessions
 from perdure.store.reports import TrackedQuery
+from perdure.store.telling import tell_archived
 from perdure.store.tracking import Tracking
 from perdure.store.updating import save_difference, save_expiry
 from perdure.store.watching import watch_verbs
@@ -300,7 +300,7 @@ class UserSessions(CountedSessions):
         core = self._core
         stored = await core.backend.read(session_id)
         if stored is not None and stored.archived_at is not None:
-            await core.backend.archive([stored], at=stored.archived_at, deliver=partial(notify_archived, core))
+            await core.backend.archive([stored], at=stored.archived_at, deliver=partial(tell_archived, core))
 
     async def delete_session(self, session_id: UUID | str) -> bool:
         """Delete a session and all that is in it, for good: its id cannot be used again. False where there is none."""
@@ -341,17 +341,3 @@ def _section(values: dict[str, Any] | None, name: SectionName) -> Section:
     if values is not None and not isinstance(values, dict):
         raise InvalidInputError(f"{name} must be a dict, not {type(values).__name__}")
     return Section(values)
-
-
-async def notify_archived(core: StoreCore, sessions: Sequence[StoredSession]) -> None:
-    """Tell the plugins of sessions that are in the archive now, given whole; the same again if it is done again."""
-    if not (core.hooks.listens("session_expired") or core.hooks.listens("session_archived")):
-        return
-    for stored in sessions:
-        summary, event_id = SessionSummary.of(stored), f"{stored.id}.{stored.version}.{stored.head}"
-        if stored.archived_at is not None and stored.archived_at >= stored.expires_at:
-            await core.notify("session_expired", session=summary, event_id=event_id)
-        if core.hooks.listens("session_archived"):
-            analysed = core.settings.session_enable_analytics
-            metrics = SessionMetrics.of(core.session_of(stored, history=None)) if analysed else None
-            await core.notify("session_archived", session=summary, metrics=metrics, event_id=event_id)

@@ -17,7 +17,7 @@ from perdure.settings import Settings
 from perdure.store.arguments import MAX_PAGE, checked_filter, checked_limit, checked_session
 from perdure.store.backing import ONLY_TIER, backend_of
 from perdure.store.core import StoreCore
-from perdure.store.hooks import HookRelay
+from perdure.store.hooks import HookRelay, imported
 from perdure.store.maintenance import Maintenance, Progress
 from perdure.store.reports import ActivePlugin, CleanupReport, ImportReport, RetentionReport, StoreHealth
 from perdure.store.scoped import UserSessions
@@ -44,7 +44,7 @@ class SessionStore(UserSessions):
         clock: Clock = utc_now,
     ) -> None:
         settings = Settings() if settings is None else settings
-        hooks = HookRelay(timeout_seconds=settings.hook_timeout_seconds) if hooks is None else hooks
+        hooks = _relay((), settings) if hooks is None else hooks
         # A trace that tiers are watched for must not lay what one caller wrote to another.
         writer = ChangeWriter(backend, in_context=hooks.listens("around_tier_call"))
         super().__init__(StoreCore(backend, settings, hooks, writer, clock))
@@ -74,7 +74,7 @@ class SessionStore(UserSessions):
             ConfigurationError: settings, a URL or a plugin that cannot work.
         """
         settings = Settings() if settings is None else settings
-        hooks = HookRelay(plugins, timeout_seconds=settings.hook_timeout_seconds)
+        hooks = _relay(plugins, settings)
         if acknowledge not in (None, "archive", "hot"):
             raise ConfigurationError(f"acknowledge must be 'archive' or 'hot', not {acknowledge!r}")
         given = {"url": url, "archive": archive, "acknowledge": acknowledge}
@@ -140,7 +140,8 @@ class SessionStore(UserSessions):
     ) -> RetentionReport:
         """Delete what was archived more than `retention_days` ago (default: the setting), or at most `limit` of it.
 
-        The longest archived go first. `dry_run` only says which they are.
+        The longest archived go first. Plugins are told of each before it goes, at least once; one that is restored in
+        that moment stays. `dry_run` only says which they are.
         """
         if limit is not None:
             checked_limit(limit, highest=2**31)
@@ -234,6 +235,11 @@ class SessionStore(UserSessions):
                     report.deleted += 1
                 case _:
                     report.failed[absorbed.session_id] = absorbed.error or str(absorbed.outcome)
+
+
+def _relay(plugins: Iterable[object], settings: Settings) -> HookRelay:
+    """What calls the plugins that were given, then those that the settings name, then those that are installed."""
+    return HookRelay([*plugins, *imported(settings.plugins)], timeout_seconds=settings.hook_timeout_seconds)
 
 
 async def _each(sessions: AsyncIterable[Session] | Iterable[Session]) -> AsyncIterator[Session]:
