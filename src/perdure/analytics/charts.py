@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
@@ -19,6 +20,11 @@ SESSIONS, QUERIES = "#2563eb", "#0d9488"
 PERCENTILES = {"p50": "#93c5fd", "p95": "#3b82f6", "p99": "#1e3a8a"}
 HEAT = [[0.0, "#f3f4f6"], [0.001, "#ccfbf1"], [0.5, "#14b8a6"], [1.0, "#134e4a"]]
 WEEKDAYS = ["Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun"]
+
+LEAST_MS = 0.01
+"""What takes no time is drawn there, as a logarithmic axis has no zero."""
+
+TICKS = 6
 
 BARS = 12
 """Most names in one chart; the tables below have all."""
@@ -111,7 +117,7 @@ def _times(stats: SessionStats) -> Any:
     for percentile, color in PERCENTILES.items():
         values = [getattr(stats.execution_time_ms_by_query_type[name], percentile) for name in names]
         figure.add_scatter(
-            x=[max(value, 0.01) for value in values],
+            x=[max(value, LEAST_MS) for value in values],
             y=list(range(len(names))),
             customdata=[[label, _duration(value)] for label, value in zip(labels, values, strict=True)],
             mode="markers",
@@ -121,8 +127,19 @@ def _times(stats: SessionStats) -> Any:
         )
     _name_rows(figure, labels)
     figure.update_yaxes(showgrid=True)
-    figure.update_xaxes(type="log", title_text="milliseconds", dtick=1)
+    shown = [max(value, LEAST_MS) for trace in figure.data for value in trace.x]
+    ticks = _ticks(min(shown), max(shown))
+    figure.update_xaxes(type="log", tickmode="array", tickvals=list(ticks), ticktext=list(ticks.values()))
     return _laid_out(figure, height=150 + 26 * len(names), legend=True)
+
+
+def _ticks(least: float, most: float) -> dict[float, str]:
+    """Milliseconds at which a logarithmic axis is labelled, and how: tens, and 2 and 5 between them if they are few."""
+    first, last = math.floor(math.log10(least)), math.ceil(math.log10(most))
+    steps = (1, 2, 5) if last - first <= TICKS // 2 else (1,)
+    powers = range(first, last + 1, 1 + (last - first) // TICKS)
+    ticks = [float(f"{step}e{power}") for power in powers for step in steps]
+    return {tick: f"{tick / 1000:,.0f} s" if tick >= 1000 else f"{tick:g} ms" for tick in ticks}
 
 
 def _labels(names: Sequence[str]) -> list[str]:
