@@ -118,7 +118,7 @@ async def test_every_verb_is_watched_and_says_which_session_it_is_about(store: S
         ("health", store.health(), False),
         ("get_totals", store.get_totals(), False),
         ("measure", store.measure(), False),
-        ("record_metrics", store.record_metrics(session), False),
+        ("record_metrics", store.record_metrics(session), True),
         ("generate_session_metrics", store.generate_session_metrics(), False),
         ("import_sessions", store.import_sessions([]), False),
     ]
