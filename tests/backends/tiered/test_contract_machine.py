@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from random import Random
 from typing import Any, ClassVar
 
-from tests.backends.test_state_machine import BackendMachine, _case
+from tests.backends.test_state_machine import BackendMachine, case
 from tests.backends.tiered.pairs import PATIENT, Acknowledge, Seconds
 
 from perdure.backends import MemoryBackend, MemoryData, SessionBackend
@@ -57,5 +57,5 @@ class HotMachine(TieredMachine):
         )
 
 
-TestArchiveAcknowledges = _case(ArchiveMachine)
-TestHotAcknowledges = _case(HotMachine)
+TestArchiveAcknowledges = case(ArchiveMachine, 50)
+TestHotAcknowledges = case(HotMachine, 50)
