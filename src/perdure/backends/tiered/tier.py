@@ -165,9 +165,10 @@ class Tier:
             with self._breaker.call():
                 answer = await self._bounded(call)
         except LeftAlone:
+            why = "" if self.trouble is None else f" ({self.trouble})"  # None: a call from before was answered late
+            for_s = f"{self._retry_after.total_seconds():g} s"
             raise BackendUnavailableError(
-                self.backend.name,
-                f"left alone for {self._retry_after.total_seconds():g} s at a time while it fails ({self.trouble})",
+                self.backend.name, f"left alone for {for_s} at a time while it fails{why}"
             ) from None
         except (BackendUnavailableError, SchemaError) as error:
             await self._note("silent", str(error))
