@@ -19,7 +19,7 @@ CLIENT = Path(__file__).with_name("official_client.py")
 PATIENCE_S = 60.0
 
 CLIENTS = os.environ.get("TEST_MCP_CLIENTS", sys.executable).split(os.pathsep)
-"""Interpreters that have the official client. `nox -s tests` and `nox -s mcp_versions` name some that have nothing else."""
+"""Interpreters that have the official client; the sessions of nox name some that have nothing else."""
 
 
 def unmeasured() -> dict[str, str]:

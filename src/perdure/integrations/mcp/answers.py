@@ -15,13 +15,14 @@ from perdure.integrations.mcp.binding import own_tags
 from perdure.integrations.mcp.recording import cut
 
 __all__ = [
+    "VALUE_LENGTH",
     "CreatedSession",
     "ExtendedSession",
     "ListedSession",
     "SessionInfo",
     "SessionList",
-    "VALUE_LENGTH",
     "TrackedQueryInfo",
+    "hanging",
     "told",
 ]
 
@@ -199,22 +200,27 @@ def told(answer: BaseModel, *, title: str) -> ToolResult:
     return ToolResult(content="\n".join([title, *_lines(facts)]), structured_content=facts)
 
 
+def hanging(text: str, indent: str) -> str:
+    """The text with all lines but the first indented, so that what was noted cannot look like a line of the answer."""
+    return f"\n{indent}".join(text.splitlines()) if text else text
+
+
 def _lines(facts: Mapping[str, Any], indent: str = "") -> Iterable[str]:
     for name, value in facts.items():
         if isinstance(value, dict) and value:
-            yield f"{indent}{name}:"
+            yield hanging(f"{indent}{name}:", indent + "  ")
             yield from _lines(value, indent + "  ")
         elif isinstance(value, list) and any(isinstance(item, dict) for item in value):
-            yield f"{indent}{name}:"
+            yield hanging(f"{indent}{name}:", indent + "  ")
             for item in value:
                 yield from _item(item, indent + "  ")
         else:
-            yield f"{indent}{name}: {_text(value)}"
+            yield hanging(f"{indent}{name}: {_text(value)}", indent + "  ")
 
 
 def _item(item: Any, indent: str) -> Iterable[str]:
     if not isinstance(item, dict):
-        yield f"{indent}- {_text(item)}"
+        yield hanging(f"{indent}- {_text(item)}", indent + "  ")
         return
     first = True
     for line in _lines(item, indent + "  "):

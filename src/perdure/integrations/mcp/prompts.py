@@ -14,7 +14,7 @@ from pydantic import Field
 
 from perdure import QueryRecord, Session
 from perdure.errors import PerdureError, SessionNotFoundError
-from perdure.integrations.mcp.answers import VALUE_LENGTH, SessionInfo
+from perdure.integrations.mcp.answers import VALUE_LENGTH, SessionInfo, hanging
 from perdure.integrations.mcp.binding import Binder
 from perdure.integrations.mcp.callers import current_caller
 from perdure.integrations.mcp.errors import explain
@@ -88,7 +88,7 @@ def _lines(session: Session, names: ToolNames) -> Iterable[str]:
 
 
 def _section(title: str, lines: Iterable[str]) -> Sequence[str]:
-    shown = [f"- {line}" for line in lines]
+    shown = [hanging(f"- {line}", "  ") for line in lines]
     return ["", f"{title}:", *shown] if shown else []
 
 
