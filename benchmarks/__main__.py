@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from importlib.util import find_spec
 from pathlib import Path
 
-from benchmarks import postgres, reading, redis, sharing, sweeping, tiers, tracking
+from benchmarks import postgres, reading, redis, sharing, statistics, sweeping, tiers, tracking
 from benchmarks.measuring import Row
 
 HEADING = """# Results
@@ -29,7 +29,7 @@ are what counts, since the numbers are those of one machine. Misses are listed l
 def main() -> None:
     """Measure every row, print it, and write the table."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--large", type=int, default=1_000_000, help="sessions in the large listing")
+    parser.add_argument("--large", type=int, default=1_000_000, help="sessions in the large listing and statistics")
     parser.add_argument("--out", type=Path, default=Path(__file__).with_name("results.md"))
     options = parser.parse_args()
     rows: list[Row] = []
@@ -55,6 +55,7 @@ def main() -> None:
         note(redis.rows())
         note(postgres.run(folder, large=options.large))
         note(tiers.rows())
+        note(statistics.rows(folder, sessions=options.large))
     options.out.write_text(HEADING.format(machine=_machine()) + "".join(map(_line, rows)), encoding="utf-8")
 
 

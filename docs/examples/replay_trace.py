@@ -1,7 +1,7 @@
 """Replay a real log of analysis through perdure: 421 conversations, 1,490 queries, 16 conversations at a time.
 
-    python replay_trace.py trace.jsonl                           # into a temporary SQLite file
-    python replay_trace.py trace.jsonl --url sqlite:///kept.db   # into one that stays
+    python replay_trace.py analyst-trace/trace.jsonl                           # into a temporary SQLite file
+    python replay_trace.py analyst-trace/trace.jsonl --url sqlite:///kept.db   # into one that stays
 
 One line of the log is one query, and the lines of one `record_id` are one conversation, which becomes a session. When
 all are replayed the clock is moved until they have expired, a sweep archives them, and the statistics are taken twice:

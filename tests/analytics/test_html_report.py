@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Mapping
 from datetime import timedelta
 from html import escape
 from pathlib import Path
@@ -41,9 +43,13 @@ EVIL = [
 
 def stats_of(*names: str) -> SessionStats:
     """Statistics in which everything has these names."""
-    queries = [
-        stored_query(name, execution_time_ms=10.0**number, timestamp=START) for number, name in enumerate(names, 1)
-    ]
+    return stats_taking({name: 10.0**number for number, name in enumerate(names, 1)})
+
+
+def stats_taking(took_ms: Mapping[str, float]) -> SessionStats:
+    """Statistics in which everything has the names of query types that took so long."""
+    names = tuple(took_ms)
+    queries = [stored_query(name, execution_time_ms=took, timestamp=START) for name, took in took_ms.items()]
     session = stored_session(user_id="ann", assets=names, tags=names, queries=tuple(queries))
     wanted = StatsFilter(since=START)
     return SessionStats.of(measures_of([Measured.of(session, now=START)]), wanted, until=START + timedelta(days=3))
@@ -60,6 +66,42 @@ def test_it_has_the_numbers_the_charts_and_the_library_that_draws_them() -> None
     assert "<b>2</b><span>queries, 2.00 a session, 2 at most</span>" in page
     assert "plotly.js v" in page
     assert 3_000_000 < len(page) < 8_000_000
+
+
+@pytest.mark.parametrize(
+    ("took_ms", "ticks"),
+    [
+        ((170, 30_000), ["100 ms", "200 ms", "500 ms", "1 s", "2 s", "5 s", "10 s", "20 s", "50 s", "100 s"]),
+        ((0, 2), ["0.01 ms", "0.02 ms", "0.05 ms", "0.1 ms", "1 ms", "2 ms"]),
+        ((0.5, 1e9), ["0.1 ms", "10 ms", "1 s", "100 s", "10,000 s", "1,000,000 s"]),
+        ((5, 5), ["1 ms", "2 ms", "3 ms", "5 ms", "9 ms", "10 ms"]),
+    ],
+)
+def test_times_are_labelled_with_their_units_however_far_apart(took_ms: tuple[float, ...], ticks: list[str]) -> None:
+    named = {f"type-{number}": value for number, value in enumerate(took_ms)}
+    (labels,) = re.findall(r'"ticktext":(\["[\d.,]+ m?s".*?\])', html_report(stats_taking(named)))
+    assert set(ticks) <= set(json.loads(labels))
+    assert 2 <= len(json.loads(labels)) <= 18
+
+
+@pytest.mark.parametrize(
+    ("days", "title", "first"),
+    [
+        (100, "Day by day", "2026-01-01"),
+        (101, "Week by week", "2025-12-29"),
+        (700, "Week by week", "2025-12-29"),
+        (701, "Month by month", "2026-01-01"),
+    ],
+)
+def test_bars_of_a_long_period_stand_for_weeks_or_months(days: int, title: str, first: str) -> None:
+    counted = {(START + timedelta(days=number)).date(): 1 for number in range(days)}
+    stats = stats_of("price").model_copy(update={"sessions_by_day": counted, "queries_by_day": counted})
+    page = html_report(stats)
+    assert f"<figcaption>{title}</figcaption>" in page
+    (bars, *_) = re.findall(r'"x":(\["\d{4}-.*?\]),"y":(\[.*?\])', page)
+    periods, sums = map(json.loads, bars)
+    assert (periods[0], sum(sums), len(periods)) == (first, days, len(set(periods)))
+    assert len(periods) <= 101
 
 
 def test_it_names_nothing_outside_itself() -> None:

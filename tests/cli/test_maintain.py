@@ -26,10 +26,19 @@ def test_one_round_archives_what_expired_and_deletes_what_is_old(perdure: Comman
 
     report = perdure.json("maintain", "--once")
 
-    assert report == {"archived": 1, "skipped": 0, "deleted": 1, "failed": {}, "finished": True}
+    assert report == {"archived": 1, "skipped": 0, "deleted": 1, "gathered": 3, "failed": {}, "finished": True}
     assert perdure.found(old) is None
     states = [found is not None and found.is_archived for found in map(perdure.found, (active, expired, archived))]
     assert states == [False, True, True]
+
+
+def test_a_round_leaves_nothing_to_be_rolled_up(perdure: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("perdure.cli.maintain.ROLL_UP_BATCH", 2)
+    for _ in range(5):
+        perdure.session(age=timedelta(days=2))
+
+    assert perdure.json("maintain", "--once")["gathered"] == 5
+    assert perdure.within(SessionStore.generate_session_metrics) == 0
 
 
 def test_a_round_for_people_is_one_line(perdure: CommandLine) -> None:

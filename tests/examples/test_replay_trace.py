@@ -8,11 +8,9 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
-from tests.examples.trace import EXAMPLE, TRACE, needs_trace, replay_trace
+from tests.examples.trace import EXAMPLE, TRACE, replay_trace
 
 from perdure import SessionStore, SessionTotals, Settings
-
-pytestmark = needs_trace
 
 
 @pytest.fixture

@@ -7,12 +7,10 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from tests.examples.trace import TRACE, needs_trace, replay_trace
+from tests.examples.trace import TRACE, replay_trace
 
 from perdure import SessionFilter, SessionStore, Settings
 from perdure.analytics import SessionAnalytics, SessionStats
-
-pytestmark = needs_trace
 
 PLACES: dict[str, tuple[str, ...]] = {
     "memory": (),

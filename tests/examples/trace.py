@@ -3,21 +3,14 @@
 from __future__ import annotations
 
 import importlib.util
-import os
 import sys
 from functools import cache
 from pathlib import Path
 from types import ModuleType
 
-import pytest
-
 PROJECT = Path(__file__).parents[2]
 EXAMPLE = PROJECT / "docs" / "examples" / "replay_trace.py"
-TRACE = Path(os.environ.get("ANALYST_TRACE") or PROJECT.parent / "shared" / "data" / "analyst-trace" / "trace.jsonl")
-
-needs_trace = pytest.mark.skipif(
-    not TRACE.is_file(), reason=f"the log is not on this machine: {TRACE} (ANALYST_TRACE names another place)"
-)
+TRACE = EXAMPLE.parent / "analyst-trace" / "trace.jsonl"
 
 
 @cache

@@ -136,8 +136,14 @@ def test_what_expired_is_archived_once_by_tasks_that_run_at_once(pool: str, at: 
         assert json.loads(json.dumps(reports)) == reports
         assert at.archived() == 20
 
-        totals = at.send("generate_session_metrics")
-        assert (totals["sessions"], totals["archived_sessions"], totals["total_queries"]) == (20, 20, 20)
+        sent = group(at.app.signature("perdure.generate_session_metrics") for _ in range(2)).apply_async()
+        metrics = sent.get(timeout=60)
+        assert sum(report["gathered"] for report in metrics) == 20
+        for report in metrics:
+            stats = report["stats"]
+            assert (stats["total_sessions"], stats["archived_sessions"], stats["total_queries"]) == (20, 20, 20)
+        assert json.loads(json.dumps(metrics)) == metrics
+        assert at.send("generate_session_metrics", days=1)["stats"]["total_sessions"] == 0
         assert at.send("delete_old_archived_sessions", retention_days=0, dry_run=True)["found"] == 20
         assert at.send("delete_old_archived_sessions")["deleted"] == 0
         assert at.send("delete_old_archived_sessions", retention_days=0)["deleted"] == 20

@@ -18,6 +18,7 @@ from tests.sync.stores import QUIET, price, url_of
 
 from perdure import Session, SessionFilter
 from perdure import store as aio
+from perdure.analytics import SessionAnalytics
 from perdure.errors import (
     BackendClosedError,
     InvalidInputError,
@@ -41,7 +42,7 @@ def test_every_verb_is_there_with_the_same_parameters_and_waits_by_itself(sync: 
 
     own = {"close", "run"} if sync is SessionStore else set()
     assert here.keys() - own == there.keys() - {"aclose"}
-    for name in here.keys() - own - {"settings", "plugins", "open", "import_sessions"}:
+    for name in here.keys() - own - {"clock", "settings", "plugins", "open", "import_sessions"}:
         assert (
             list(inspect.signature(here[name]).parameters.values())[1:]
             == (list(inspect.signature(there[name]).parameters.values())[1:])
@@ -211,6 +212,25 @@ def test_reports_of_several_batches_add_up(store: SessionStore) -> None:
 
     assert store.import_sessions(sessions, progress=told.append).stored == 201
     assert told == [100, 200, 201]
+
+
+def test_sessions_count_and_what_they_count_is_gathered(store: SessionStore, session: Session) -> None:
+    store.track_query(session.id, price())
+    store.archive_session(session.id)
+    elsewhere = Session(type="macro", assets=["A"], expires_at=datetime(2030, 1, 1, tzinfo=UTC))
+    assert store.record_metrics(elsewhere)
+
+    counts = store.measure()
+    assert (counts["sessions"], counts["archived"], counts["queries"]) == (2, 2, 1)
+    assert {metrics.session_id for metrics in store.session_metrics()} == {session.id, elsewhere.id}
+    assert [metrics.session_id for metrics in store.for_user("ann").session_metrics()] == [session.id]
+
+    store.generate_session_metrics()
+    assert store.generate_session_metrics() == 0
+    assert store.measure() == counts
+    since = store.clock() - timedelta(days=1)
+    stats = store.run(lambda verbs: SessionAnalytics(verbs).get_session_stats("ann", since=since))
+    assert (stats.total_sessions, stats.total_queries) == (1, 1)
 
 
 def test_an_export_that_is_left_early_leaves_nothing_behind(store: SessionStore) -> None:

@@ -479,6 +479,29 @@ class MeasuresWholeDays(Broken):
         return await super().measure(wanted.model_copy(update={"since": since}), now=now, without=without)
 
 
+class NamesNobody(Broken):
+    """Whoever asks who counted hears of no one."""
+
+    noticed_by = "test_whoever_asks_who_counted_hears_of_the_active_ones"
+
+    async def measure(
+        self, wanted: StatsFilter, *, now: datetime, without: Collection[UUID] = (), with_ids: bool = False
+    ) -> Measures:
+        return await super().measure(wanted, now=now, without=without)
+
+
+class NamesWhoIsLeftOut(Broken):
+    """Those left out do not count, and are named all the same."""
+
+    noticed_by = "test_whoever_does_not_count_is_not_named"
+
+    async def measure(
+        self, wanted: StatsFilter, *, now: datetime, without: Collection[UUID] = (), with_ids: bool = False
+    ) -> Measures:
+        answer = await super().measure(wanted, now=now, without=without, with_ids=with_ids)
+        return answer + Measures(ids=frozenset(without)) if with_ids else answer
+
+
 class CountsWhatItKeeps(Broken):
     """What retention removed counts no longer."""
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from datetime import date, timedelta
 from html import escape
-from typing import Any
+from typing import Any, NamedTuple
 
 import plotly.graph_objects as go
 from plotly.offline import get_plotlyjs
@@ -20,6 +23,11 @@ PERCENTILES = {"p50": "#93c5fd", "p95": "#3b82f6", "p99": "#1e3a8a"}
 HEAT = [[0.0, "#f3f4f6"], [0.001, "#ccfbf1"], [0.5, "#14b8a6"], [1.0, "#134e4a"]]
 WEEKDAYS = ["Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun"]
 
+LEAST_MS = 0.01
+"""What takes no time is drawn there, as a logarithmic axis has no zero."""
+
+TICKS = 6
+
 BARS = 12
 """Most names in one chart; the tables below have all."""
 
@@ -34,7 +42,8 @@ def library() -> str:
 
 def charts_of(stats: SessionStats) -> dict[str, str]:
     """The charts as pieces of HTML, by title, those left out of which there would be nothing to see."""
-    figures: dict[str, Any] = {"Day by day": _days(stats), "When queries are asked": _week(stats)}
+    span = _span_of(len(stats.sessions_by_day))
+    figures: dict[str, Any] = {span.title: _days(stats, span), "When queries are asked": _week(stats)}
     if stats.execution_time_ms_by_query_type:
         figures["How long queries take"] = _times(stats)
     for title, counts, color, unit in (
@@ -51,16 +60,36 @@ def charts_of(stats: SessionStats) -> dict[str, str]:
     }
 
 
-def _days(stats: SessionStats) -> Any:
+class _Span(NamedTuple):
+    """What one bar stands for."""
+
+    title: str
+    first_day: Callable[[date], date]
+    """Of the one that a day is in."""
+    hover: str
+
+
+_DAY = _Span("Day by day", lambda day: day, "%{x|%a %d %b %Y}")
+_WEEK = _Span("Week by week", lambda day: day - timedelta(days=day.weekday()), "week of %{x|%d %b %Y}")
+_MONTH = _Span("Month by month", lambda day: day.replace(day=1), "%{x|%b %Y}")
+
+
+def _span_of(days: int) -> _Span:
+    """One of which there are not so many that their bars become hair."""
+    return _DAY if days <= 100 else _WEEK if days <= 700 else _MONTH
+
+
+def _days(stats: SessionStats, span: _Span) -> Any:
     figure = make_subplots(rows=2, cols=1, shared_xaxes=True, vertical_spacing=0.12)
     for row, name, color, counts in (
         (1, "sessions", SESSIONS, stats.sessions_by_day),
         (2, "queries", QUERIES, stats.queries_by_day),
     ):
-        hover = "%{x|%a %d %b %Y}<br>%{y:,} " + name + "<extra></extra>"
-        figure.add_bar(
-            x=list(map(str, counts)), y=list(counts.values()), marker_color=color, hovertemplate=hover, row=row, col=1
-        )
+        sums: Counter[str] = Counter()
+        for day, count in counts.items():
+            sums[str(span.first_day(day))] += count
+        hover = span.hover + "<br>%{y:,} " + name + "<extra></extra>"
+        figure.add_bar(x=list(sums), y=list(sums.values()), marker_color=color, hovertemplate=hover, row=row, col=1)
         figure.update_yaxes(title_text=name, row=row, col=1)
     return _laid_out(figure, height=380)
 
@@ -111,7 +140,7 @@ def _times(stats: SessionStats) -> Any:
     for percentile, color in PERCENTILES.items():
         values = [getattr(stats.execution_time_ms_by_query_type[name], percentile) for name in names]
         figure.add_scatter(
-            x=[max(value, 0.01) for value in values],
+            x=[max(value, LEAST_MS) for value in values],
             y=list(range(len(names))),
             customdata=[[label, _duration(value)] for label, value in zip(labels, values, strict=True)],
             mode="markers",
@@ -121,8 +150,19 @@ def _times(stats: SessionStats) -> Any:
         )
     _name_rows(figure, labels)
     figure.update_yaxes(showgrid=True)
-    figure.update_xaxes(type="log", title_text="milliseconds", dtick=1)
+    shown = [max(value, LEAST_MS) for trace in figure.data for value in trace.x]
+    ticks = _ticks(min(shown), max(shown))
+    figure.update_xaxes(type="log", tickmode="array", tickvals=list(ticks), ticktext=list(ticks.values()))
     return _laid_out(figure, height=150 + 26 * len(names), legend=True)
+
+
+def _ticks(least: float, most: float) -> dict[float, str]:
+    """Milliseconds at which a logarithmic axis is labelled, and how: tens, and some between them if they are few."""
+    first, last = math.floor(math.log10(least)), math.ceil(math.log10(most))
+    steps = range(1, 10) if last - first <= 1 else (1, 2, 5) if last - first <= TICKS // 2 else (1,)
+    powers = range(first, last + 1, 1 + (last - first) // TICKS)
+    ticks = [float(f"{step}e{power}") for power in powers for step in steps]
+    return {tick: f"{tick / 1000:,.0f} s" if tick >= 1000 else f"{tick:g} ms" for tick in ticks}
 
 
 def _labels(names: Sequence[str]) -> list[str]:

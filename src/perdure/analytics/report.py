@@ -95,7 +95,7 @@ def _table(stats: SessionStats) -> str:
 def _milliseconds(value: float | None) -> str:
     if value is None:
         return "–"
-    return _seconds(value / 1000) if value >= 10_000 else f"{value:,.0f} ms" if value >= 10 else f"{value:,.2f} ms"
+    return _seconds(value / 1000) if value >= 1_000 else f"{value:,.0f} ms" if value >= 10 else f"{value:,.2f} ms"
 
 
 def _seconds(value: float | None) -> str:

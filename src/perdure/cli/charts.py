@@ -41,7 +41,6 @@ def stats_view(stats: SessionStats, *, width: int) -> Iterator[RenderableType]:
         _bars("top assets", stats.top_assets),
         _bars("popular tags", stats.popular_tags),
     ]
-    yield Text()
     yield Columns([chart for chart in charts if chart is not None], padding=(0, 4))
     if stats.execution_time_ms_by_query_type:
         yield Text()
@@ -66,7 +65,7 @@ def _numbers(stats: SessionStats) -> Table:
         (
             "abandoned",
             f"{stats.abandonment_rate:.1%}",
-            f"{stats.abandoned_sessions:,} of {stats.expired_sessions:,} expired with fewer than two queries",
+            f"of sessions: {stats.abandoned_sessions:,} expired with fewer than two queries",
         ),
         ("duration", _seconds(stats.avg_duration_seconds), f"on average; {_percentiles(stats.duration_seconds, 1)}"),
         (
@@ -101,7 +100,7 @@ def _lines(stats: SessionStats) -> Table:
     for name, counts in (("sessions", stats.sessions_by_day), ("queries", stats.queries_by_day)):
         values = [counts.get(day, 0) for day in days]
         sums = [sum(values[start : start + each]) for start in range(0, len(values), each)]
-        made.add_row(f"{name} by day", _spark(sums), f"{days[0]} to {days[-1]}, {max(sums):,} {span} at most")
+        made.add_row(f"{name} by day", _spark(sums), f"{max(sums):,} {span} at most")
     asked = stats.queries_by_hour
     made.add_row("queries by hour", _spark(asked), f"0 to 23 h UTC, most at {asked.index(max(asked))} h")
     return made
@@ -114,7 +113,7 @@ def _spark(values: Sequence[int]) -> str:
 
 
 def _bars(title: str, counts: Mapping[str, int]) -> RenderableType | None:
-    """A chart of the counts, most first; None where there are none."""
+    """A chart of the counts, most first, below an empty line; None where there are none."""
     if not counts:
         return None
     made = Table.grid(padding=(0, 1, 0, 0))
@@ -125,7 +124,9 @@ def _bars(title: str, counts: Mapping[str, int]) -> RenderableType | None:
     for name, count in list(counts.items())[:BARS]:
         made.add_row(compact_json(name), f"{count:,}", Bar(most, 0, count, width=BAR_WIDTH, color="cyan"))
     left = len(counts) - BARS
-    return Group(Text(title, style="bold"), made, *([Text(f"and {left:,} more", style="dim")] if left > 0 else []))
+    return Group(
+        Text(), Text(title, style="bold"), made, *([Text(f"and {left:,} more", style="dim")] if left > 0 else [])
+    )
 
 
 def _times(stats: SessionStats) -> Table:

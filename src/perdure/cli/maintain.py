@@ -19,6 +19,7 @@ from perdure.errors import BackendError
 __all__ = ["register_maintain"]
 
 RETENTION_BATCH = 500
+ROLL_UP_BATCH = 1_000
 
 RETRY_S = 15.0
 """First pause after a round that failed as a whole; each further one is twice as long, up to the interval."""
@@ -37,11 +38,15 @@ def register_maintain(app: typer.Typer) -> None:
 
 @dataclass(slots=True)
 class Round:
-    """What one round of maintenance did; `finished` is False where it stopped before the end."""
+    """What one round of maintenance did; `finished` is False where it stopped before the end.
+
+    `gathered` are changes of sessions' metrics that the roll-up took in.
+    """
 
     archived: int = 0
     skipped: int = 0
     deleted: int = 0
+    gathered: int = 0
     failed: dict[str, str] = field(default_factory=dict)
     finished: bool = False
 
@@ -51,6 +56,7 @@ class Round:
             "archived": self.archived,
             "skipped": self.skipped,
             "deleted": self.deleted,
+            "gathered": self.gathered,
             "failed": self.failed,
             "finished": self.finished,
         }
@@ -69,7 +75,7 @@ async def maintain(
         bool, typer.Option("--check", help="Do nothing but say, by exit code, whether it is being done: for probes.")
     ] = False,
 ) -> None:
-    """Archive what has expired and delete what is past its retention: now and then at every cleanup interval.
+    """Archive what has expired, delete what is past its retention, roll up metrics: now and at every cleanup interval.
 
     SIGINT and SIGTERM end it after the batch under way. Safe in any number of processes at once. With --json each round
     is one line. --check exits with 1 where the store does not answer, or nobody has swept for two intervals.
@@ -120,6 +126,13 @@ async def _check(run: Run) -> None:
 
 async def _round(run: Run, store: SessionStore, stopping: asyncio.Event) -> Round:
     done = Round()
+    steps = [await step(run, store, stopping, done) for step in (_archive, _delete, _roll_up)]
+    done.finished = all(steps)
+    return done
+
+
+async def _archive(run: Run, store: SessionStore, stopping: asyncio.Event, done: Round) -> bool:
+    """Whether it was not told to stop half way."""
     due = sum(tier.due for tier in (await store.health()).tiers.values())
     with counted(run.err, "archiving", total=due if due < DUE_COUNTED else None) as reached:
         more, stopped, batch = True, False, store.settings.sweep_batch
@@ -132,6 +145,11 @@ async def _round(run: Run, store: SessionStore, stopping: asyncio.Event) -> Roun
             taken = report.archived + report.skipped + len(report.failed)
             more = taken == batch > len(report.failed)  # where a whole batch fails, so would the next one
             stopped = report.stopped
+    return not stopped
+
+
+async def _delete(run: Run, store: SessionStore, stopping: asyncio.Event, done: Round) -> bool:
+    """Whether nothing is left to do."""
     with counted(run.err, "deleting", total=None) as reached:
         more = True
         while more and not stopping.is_set():
@@ -139,8 +157,19 @@ async def _round(run: Run, store: SessionStore, stopping: asyncio.Event) -> Roun
             done.deleted += deleted
             reached(done.deleted)
             more = deleted == RETENTION_BATCH
-    done.finished = not (more or stopped)
-    return done
+    return not more
+
+
+async def _roll_up(run: Run, store: SessionStore, stopping: asyncio.Event, done: Round) -> bool:
+    """Whether nothing is left to do."""
+    with counted(run.err, "rolling up", total=None) as reached:
+        more = True
+        while more and not stopping.is_set():
+            gathered = await store.generate_session_metrics(limit=ROLL_UP_BATCH)
+            done.gathered += gathered
+            reached(done.gathered)
+            more = gathered == ROLL_UP_BATCH
+    return not more
 
 
 def _tell(run: Run, done: Round, *, at: datetime | None = None) -> None:

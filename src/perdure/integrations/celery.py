@@ -11,6 +11,7 @@ from collections.abc import Callable
 from datetime import timedelta
 from typing import Any, NamedTuple, TypeAlias
 
+from perdure.analytics import SessionAnalytics
 from perdure.errors import BackendError, MissingExtraError, SchemaError, StorageReadOnlyError
 from perdure.settings import Settings
 from perdure.sync import SessionStore
@@ -76,9 +77,11 @@ def delete_old_archived_sessions(
     return {"deleted": report.deleted, "found": len(report.session_ids), "cutoff": report.cutoff.isoformat()}
 
 
-def generate_session_metrics(store: SessionStore) -> Report:
-    """What all sessions amount to at present, active and archived, counted where they are kept."""
-    return store.get_totals().model_dump(mode="json")
+def generate_session_metrics(store: SessionStore, *, days: int = 30) -> Report:
+    """Roll up what archived sessions count, and tell the statistics of the last `days`; safe anywhere, any time."""
+    gathered = store.generate_session_metrics()
+    stats = store.run(lambda sessions: SessionAnalytics(sessions).get_session_stats(days=days))
+    return {"gathered": gathered, "stats": stats.model_dump(mode="json")}
 
 
 # Celery -----------------------------------------------------------------------------------------------

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Iterator
 from datetime import timedelta
 from itertools import islice
 from types import TracebackType
@@ -12,7 +12,7 @@ from uuid import UUID
 
 from perdure import store as aio
 from perdure.errors import PerdureError
-from perdure.models import Clock, Session, SessionFilter, utc_now
+from perdure.models import Clock, Session, SessionFilter, SessionMetrics, StatsFilter, utc_now
 from perdure.settings import Settings
 from perdure.store import ActivePlugin, ImportReport, Progress, Tracking
 from perdure.sync.loop_thread import LoopThread
@@ -65,6 +65,26 @@ class UserSessions:
     extend_session = blocking(aio.UserSessions.extend_session)
     archive_session = blocking(aio.UserSessions.archive_session)
     delete_session = blocking(aio.UserSessions.delete_session)
+    measure = blocking(aio.UserSessions.measure)
+    record_metrics = blocking(aio.UserSessions.record_metrics)
+
+    @property
+    def clock(self) -> Clock:
+        """The clock that it goes by."""
+        return self._verbs.clock
+
+    def session_metrics(self, wanted: StatsFilter | None = None) -> Iterator[SessionMetrics]:
+        """The metrics of each session that `measure` counts, newest first; needs memory for one page of them."""
+        return self._each_of(self._verbs.session_metrics(wanted))
+
+    def _each_of(self, found: AsyncIterator[T]) -> Iterator[T]:
+        """What the store gives one after the other, waited for one by one."""
+
+        async def following() -> T | None:
+            return await anext(found, None)
+
+        while (each := self._thread.call(following, timeout_s=self._timeout_s)) is not None:
+            yield each
 
     def tracking(
         self,
@@ -174,18 +194,13 @@ class SessionStore(UserSessions):
 
     cleanup_expired_sessions = blocking(aio.SessionStore.cleanup_expired_sessions, bounded=False)
     delete_old_archived_sessions = blocking(aio.SessionStore.delete_old_archived_sessions, bounded=False)
+    generate_session_metrics = blocking(aio.SessionStore.generate_session_metrics, bounded=False)
     health = blocking(aio.SessionStore.health)
     get_totals = blocking(aio.SessionStore.get_totals)
 
     def export_sessions(self, wanted: SessionFilter | None = None) -> Iterator[Session]:
         """Every matching session, whole, newest first; needs memory for one page of summaries at a time."""
-        sessions = self._verbs.export_sessions(wanted)
-
-        async def following() -> Session | None:
-            return await anext(sessions, None)
-
-        while (session := self._thread.call(following, timeout_s=self._timeout_s)) is not None:
-            yield session
+        return self._each_of(self._verbs.export_sessions(wanted))
 
     def import_sessions(self, sessions: Iterable[Session], *, progress: Progress | None = None) -> ImportReport:
         """Take whole sessions from elsewhere; see `perdure.store.SessionStore.import_sessions`.

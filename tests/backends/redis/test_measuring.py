@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
+from typing import Any
 from uuid import UUID
 
 import pytest
 
 from perdure.backends import Purged
 from perdure.backends.redis.backend import RedisBackend
-from perdure.models import StatsFilter, StoredSession
+from perdure.backends.redis.sending import Call, Transaction
+from perdure.errors import BackendUnavailableError, CorruptDataError
+from perdure.models import SessionFilter, StatsFilter, StoredSession
 from perdure.testing import START, ChangeMaker
 from perdure.testing.conformance.steps import EXPIRY, FOREVER, HOUR, MINUTE, created, measured, numbered, whole
 from perdure.testing.servers import ValkeyServer
@@ -26,7 +29,7 @@ async def test_a_session_that_came_back_while_retention_measured_it_is_not_remov
     session = await created(backend, archived_at=EXPIRY, queries=numbered(1))
     read_many = backend._reading.read_many
 
-    async def restored_and_archived_meanwhile(ids: Sequence[UUID]) -> list[StoredSession | Exception | None]:
+    async def restored_and_archived_meanwhile(ids: Sequence[UUID]) -> list[StoredSession | CorruptDataError | None]:
         found = await read_many(ids)
         for change in (
             ChangeMaker().change(at=EXPIRY, expires_at=EXPIRY + HOUR, queries=numbered(1, first=2)),
@@ -59,6 +62,36 @@ async def test_of_many_sessions_of_one_instant_each_is_on_one_page(backend: Redi
             break
 
     assert found == [each.id for each in sorted(sessions, key=lambda each: (each.created_at, each.id), reverse=True)]
+
+
+async def test_where_a_part_was_not_answered_nothing_is_counted_or_removed_as_if_it_were_damaged(
+    backend: RedisBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answered = await created(backend, queries=numbered(1), archived_at=EXPIRY)
+    lost = await created(backend, queries=numbered(2), archived_at=EXPIRY)
+    before = await measured(backend)
+    send_all = backend._wire.send_all
+    away = BackendUnavailableError("redis", "one master of the cluster is away")
+
+    async def partly_answered(calls: Sequence[Call]) -> list[Any]:
+        """As when the server of one session is away while sessions are read."""
+        name = lost.id.hex.encode()
+        asked = [isinstance(call, Transaction) and name in call.packed() for call in calls]
+        return [away if is_lost else reply for is_lost, reply in zip(asked, await send_all(calls), strict=True)]
+
+    monkeypatch.setattr(backend._wire, "send_all", partly_answered)
+    verbs: list[Callable[[], Awaitable[Any]]] = [
+        lambda: measured(backend),
+        lambda: backend.aggregate(SessionFilter()),
+        lambda: backend.metrics(StatsFilter(), limit=9),
+        lambda: purge(backend),
+    ]
+    for verb in verbs:
+        with pytest.raises(BackendUnavailableError, match="one master"):
+            await verb()
+    monkeypatch.undo()
+    assert await measured(backend) == before
+    assert (await whole(backend, answered.id)).total_queries == 1
 
 
 async def test_a_record_that_nobody_can_read_is_left_out_and_logged(

@@ -27,6 +27,7 @@ VARYING = {
     r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|\+00:00)": "INSTANT",
     r"execution_time_ms: [\d.e-]+": "execution_time_ms: SOME",
     r"seconds_remaining: [\d.]+": "seconds_remaining: SOME",
+    r"avg_duration_seconds: [\d.e-]+": "avg_duration_seconds: SOME",
     r"age_days: \d+": "age_days: SOME",
     r"[\d,]+ days old": "SOME days old",
 }

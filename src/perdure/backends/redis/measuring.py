@@ -60,11 +60,11 @@ class Measuring:
 
     async def _kept(self, ids: Sequence[UUID], now: datetime) -> list[Measured]:
         found = []
-        for session in await self._reading.read_many(ids):
+        for known, session in zip(ids, await self._reading.read_many(ids), strict=True):
             if isinstance(session, StoredSession):
                 found.append(Measured.of(session, now=now))
             elif session is not None:
-                log.warning("session.uncounted", error=str(session))
+                log.warning("session.unreadable", session_id=str(known), error=str(session))
         return found
 
     async def metrics(self, wanted: StatsFilter, *, cursor: str | None = None, limit: int) -> Page[SessionMetrics]:

@@ -13,7 +13,7 @@ from perdure.backends.redis.meanings import mapped
 from perdure.backends.redis.scripting import script
 from perdure.backends.redis.sending import Call, Transaction, Wire, Word
 from perdure.backends.redis.writing import damaged
-from perdure.errors import BackendError
+from perdure.errors import CorruptDataError
 from perdure.models import StoredSession
 from perdure.models.times import from_micros
 
@@ -35,14 +35,20 @@ class Reading:
         fields, bodies = await self._wire.send(self._read_call(session_id, history))
         return _session(session_id, fields, bodies, history=history)
 
-    async def read_many(self, session_ids: Sequence[UUID]) -> list[StoredSession | Exception | None]:
-        """Whole sessions, in one round trip to each server; what is wrong with one is given in its place."""
+    async def read_many(self, session_ids: Sequence[UUID]) -> list[StoredSession | CorruptDataError | None]:
+        """Whole sessions, in one round trip to each server; what is damaged about one is given in its place.
+
+        Raises:
+            BackendError: some were not answered, so that nobody knows what they are.
+        """
         replies = await self._wire.send_all([self._read_call(session_id, None) for session_id in session_ids])
-        found: list[StoredSession | Exception | None] = []
+        found: list[StoredSession | CorruptDataError | None] = []
         for session_id, reply in zip(session_ids, replies, strict=True):
             try:
-                found.append(reply if isinstance(reply, Exception) else _session(session_id, *reply))
-            except BackendError as error:
+                if isinstance(reply, Exception):
+                    raise reply
+                found.append(_session(session_id, *reply))
+            except CorruptDataError as error:
                 found.append(error)
         return found
 

@@ -1,22 +1,26 @@
-"""The numbers that `get-session-analytics` gives."""
+"""The numbers that `get-session-analytics` gives: of those that `perdure.analytics` has, what fits a conversation."""
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from pydantic import BaseModel, ConfigDict
 
-from pydantic import BaseModel
-
-from perdure import SessionFilter, SessionStore, SessionTotals
+from perdure.analytics import SessionAnalytics
 from perdure.integrations.mcp.binding import own_tags
+from perdure.store import UserSessions
 
 __all__ = ["SessionStatistics", "statistics_of"]
 
 TOP = 10
 """Entries of a ranking."""
 
+RANKED = 10_000
+"""Entries among which those for people are looked for."""
+
 
 class SessionStatistics(BaseModel):
-    """What the sessions that were created within a period amount to."""
+    """What the sessions that were created within a period amount to; each number is that of `SessionStats`."""
+
+    model_config = ConfigDict(from_attributes=True)
 
     total_sessions: int
     active_sessions: int
@@ -24,8 +28,14 @@ class SessionStatistics(BaseModel):
     archived_sessions: int
     total_queries: int
     avg_queries_per_session: float
+    avg_duration_seconds: float
+    """From a session's creation to its last write, or touch."""
+    abandonment_rate: float
+    """Sessions that expired with fewer than two queries, by sessions, 0 to 1."""
     cache_hit_rate: float
     """Cache hits by queries, 0 to 1."""
+    error_rate: float
+    """Queries with an error, by queries, 0 to 1."""
     top_assets: dict[str, int]
     """Sessions by asset, most first."""
     query_type_distribution: dict[str, int]
@@ -35,33 +45,13 @@ class SessionStatistics(BaseModel):
 
 
 async def statistics_of(
-    store: SessionStore,
-    *,
-    user_id: str | None,
-    session_type: str | None,
-    days: int,
-    now: datetime,
-    only_of: str | None = None,
+    sessions: UserSessions, *, user_id: str | None, session_type: str | None, days: int
 ) -> SessionStatistics:
-    """Counted where the sessions are kept; `user_id` None means everybody's.
-
-    For whom only the sessions of one user exist (`only_of`), another user has none.
-    """
-    wanted = SessionFilter(user_id=user_id, session_type=session_type, created_after=now - timedelta(days=days))
-    totals = SessionTotals() if only_of not in (None, user_id) else await store.get_totals(wanted)
-    return SessionStatistics(
-        total_sessions=totals.sessions,
-        active_sessions=totals.sessions - totals.archived_sessions,
-        archived_sessions=totals.archived_sessions,
-        total_queries=totals.total_queries,
-        avg_queries_per_session=totals.total_queries / totals.sessions if totals.sessions else 0.0,
-        cache_hit_rate=totals.cache_hits / totals.total_queries if totals.total_queries else 0.0,
-        top_assets=_top(totals.assets),
-        query_type_distribution=totals.query_types,
-        session_type_breakdown=totals.session_types,
-        popular_tags=_top({tag: totals.tags[tag] for tag in own_tags(totals.tags)}),
-        period_days=days,
-    )
+    """Counted where the sessions are kept; `user_id` None means all that these sessions are of."""
+    stats = await SessionAnalytics(sessions).get_session_stats(user_id, session_type, days, top=RANKED)
+    tags = {tag: stats.popular_tags[tag] for tag in own_tags(stats.popular_tags)}
+    shown = {"top_assets": _top(stats.top_assets), "popular_tags": _top(tags)}
+    return SessionStatistics.model_validate(stats.model_copy(update=shown))
 
 
 def _top(ranked: dict[str, int]) -> dict[str, int]:

@@ -168,12 +168,10 @@ class SessionTools:
         """Count what the sessions of a period amount to: how many, how many queries, which assets and query types."""
         with self._for_models() as caller:
             numbers = await statistics_of(
-                self.store,
-                user_id=user_id or caller.principal,
+                self.binder.sessions_of(caller.principal),
+                user_id=user_id or None,
                 session_type=session_type or None,
                 days=days,
-                now=self.clock(),
-                only_of=caller.principal,
             )
             return told(numbers, title=f"{numbers.total_sessions} sessions within {days} days.")
 

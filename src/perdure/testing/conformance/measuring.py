@@ -225,6 +225,34 @@ class MeasuringPromises:
                 backend, user_id="bob", since=START + 2 * DAY
             )
 
+    @pytest.mark.parametrize("rolled", [False, True], ids=["fresh", "rolled up"])
+    async def test_whoever_asks_who_counted_hears_of_the_active_ones(
+        self, backend: SessionBackend, rolled: bool
+    ) -> None:
+        sessions = await several(backend)
+        if rolled:
+            await rolled_up(backend)
+        for wanted, active, kept in (
+            ({}, {0, 4}, {0, 1, 2, 3, 4, 5}),
+            ({"user_id": "ann"}, {0}, {0, 1, 5}),
+            ({"session_type": "macro"}, {4}, {2, 4}),
+            ({"since": START + DAY}, {4}, {2, 3, 4, 5}),
+            ({"user_id": "nobody"}, set[int](), set[int]()),
+        ):
+            answer = await backend.measure(StatsFilter(**wanted), now=EXPIRY, with_ids=True)
+            named = {place for place, session in enumerate(sessions) if session.id in answer.ids}
+            assert active <= named <= kept
+            assert len(answer.ids) == len(named)
+            assert dict(answer.counts) == await measured(backend, **wanted)
+
+    async def test_whoever_does_not_count_is_not_named(self, backend: SessionBackend) -> None:
+        sessions = await several(backend)
+        await backend.delete(sessions[4].id, forget_at=FOREVER)
+        left_out = [sessions[0].id, sessions[1].id]
+        answer = await backend.measure(StatsFilter(), now=EXPIRY, without=left_out, with_ids=True)
+        assert answer.ids.isdisjoint([*left_out, sessions[4].id])
+        assert (await backend.measure(StatsFilter(), now=EXPIRY)).ids == frozenset()
+
     async def test_what_retention_removed_still_counts(self, backend: SessionBackend) -> None:
         await several(backend)
         before, listed = await measured(backend), await pages(backend, limit=100)
