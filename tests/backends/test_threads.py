@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import gc
+import subprocess
+import sys
 import threading
 import time
+import weakref
 
 import pytest
 
@@ -57,6 +61,54 @@ async def test_work_whose_caller_was_cancelled_before_its_turn_is_not_begun() ->
         gate.set()
         thread.end()
     assert done == ["third"]
+
+
+@pytest.mark.parametrize("fails", [True, False])
+async def test_what_comes_of_work_whose_caller_was_cancelled_meanwhile_is_dropped(fails: bool) -> None:
+    thread, began, gate, complaints = WorkThread("late"), threading.Event(), threading.Event(), list[object]()
+    asyncio.get_running_loop().set_exception_handler(lambda loop, context: complaints.append(context))
+
+    def work() -> float:
+        began.set()
+        gate.wait(PATIENCE_S)
+        return 1 / (0 if fails else 1)
+
+    try:
+        caller = asyncio.create_task(thread.run(work))
+        assert await asyncio.to_thread(began.wait, PATIENCE_S)
+        caller.cancel()
+        await asyncio.wait([caller])
+        gate.set()
+        assert await thread.run(lambda: 42) == 42
+    finally:
+        gate.set()
+        thread.end()
+    assert complaints == []
+
+
+async def test_what_work_held_is_let_go_while_the_thread_waits() -> None:
+    class Large:
+        """Stands for a page of sessions."""
+
+    def size_of(held: Large) -> int:
+        return 1 if isinstance(held, Large) else 0
+
+    thread, large = WorkThread("lets go"), Large()
+    held = weakref.ref(large)
+    try:
+        assert await thread.run(functools.partial(size_of, large)) == 1
+        del large
+        deadline = time.monotonic() + PATIENCE_S
+        while held() is not None and time.monotonic() < deadline:
+            gc.collect()
+        assert held() is None
+    finally:
+        thread.end()
+
+
+def test_a_process_does_not_wait_for_a_thread_that_nobody_ended() -> None:
+    program = "from perdure.backends.sql.threads import WorkThread; kept = WorkThread('kept')"
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=PATIENCE_S)
 
 
 def test_a_loop_that_was_closed_meanwhile_does_not_end_the_thread() -> None:
