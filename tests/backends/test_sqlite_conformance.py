@@ -11,9 +11,9 @@ from perdure.testing import BackendConformance, OpenBackend
 
 class TestSqliteBackend(BackendConformance):
     @pytest.fixture
-    def open_backend(self, tmp_path: Path) -> OpenBackend:
+    def open_backend(self, database: Path) -> OpenBackend:
         async def open_backend() -> SessionBackend:
-            backend = SqliteBackend(tmp_path / "sessions.db")
+            backend = SqliteBackend(database)
             await backend.open()
             return backend
 

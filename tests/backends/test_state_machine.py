@@ -1,13 +1,12 @@
 """Backends against a small model of the contract: random work of several writers, with lost answers and restarts.
 
-More of it: `HYPOTHESIS_PROFILE=soak pytest tests/backends/test_state_machine.py`.
+More of it: `nox -s soak`.
 """
 
 from __future__ import annotations
 
 import asyncio
 import copy
-import os
 import shutil
 import sqlite3
 import tempfile
@@ -27,6 +26,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from tests.backends.state_model import UNKNOWN_TICKET, ModelSession, SessionModel
+from tests.effort import LONG
 
 from perdure import SessionFilter
 from perdure.backends import Absorbed, Archived, ArchiveOutcome, MemoryBackend, MemoryData, SessionBackend
@@ -39,10 +39,7 @@ from perdure.merging import AbsorbOutcome
 from perdure.models import SECTIONS, Measured, SessionMetrics, SessionSummary, StatsFilter, StoredSession
 from perdure.testing import START, ChangeMaker, Fault, FaultyBackend, Moment, stored_query, stored_session
 
-settings.register_profile("soak", max_examples=3_000, stateful_step_count=80)
-
-QUICK = os.environ.get("HYPOTHESIS_PROFILE", "default") == "default"
-SIZE = {"max_examples": 100, "stateful_step_count": 40, "derandomize": True} if QUICK else {}
+STEPS = 40
 
 IDS = [UUID(int=number << 64) for number in range(1, 4)]
 USERS = ["ann", "bob"]
@@ -767,25 +764,28 @@ def _summary(session: ModelSession) -> dict[str, Any]:
     return {name: facts[name] for name in SessionSummary.model_fields if name != "is_stale"} | {"is_stale": False}
 
 
-def _case(machine: type[BackendMachine]) -> Any:
-    case = machine.TestCase
-    case.settings = settings(
-        settings.get_profile("soak" if not QUICK else "default"),
-        **SIZE,  # type: ignore[arg-type]
+def effort(runs: int, *, in_soak: int = 3_000, steps: int = STEPS) -> settings:
+    """So many runs, the same ones each time; in a soak more, and others."""
+    return settings(
+        max_examples=in_soak if LONG else runs,
+        stateful_step_count=2 * steps if LONG else steps,
+        derandomize=not LONG,
         deadline=None,
         suppress_health_check=list(HealthCheck),
     )
-    return case
 
 
-TestMemory = _case(MemoryMachine)
-TestSqlite = _case(SqliteMachine)
+def case(machine: type[BackendMachine], runs: int) -> Any:
+    """The machine as a test."""
+    found = machine.TestCase
+    found.settings = effort(runs)
+    return found
+
+
+TestMemory = case(MemoryMachine, 100)
+TestSqlite = case(SqliteMachine, 40)
 
 
 @pytest.fixture(scope="module", autouse=True)
-def template() -> Any:
-    """An empty database, to be copied."""
-    with tempfile.TemporaryDirectory() as folder:
-        SqliteMachine.template = Path(folder) / "empty.db"
-        asyncio.run(SqliteBackend(SqliteMachine.template).schema.create())
-        yield
+def template(empty_database: Path) -> None:
+    SqliteMachine.template = empty_database

@@ -6,8 +6,6 @@ of the kinds of faults are tried; all of them: `nox -s soak`.
 
 from __future__ import annotations
 
-import asyncio
-import os
 import shutil
 from collections.abc import AsyncIterator, Awaitable, Callable
 from itertools import count
@@ -16,6 +14,7 @@ from typing import Literal
 
 import pytest
 from tests.backends.lives import FAULTS, QUERIES, Home, Life
+from tests.effort import LONG
 
 from perdure import Session, SessionStore
 from perdure.backends import MemoryBackend, MemoryData, SessionBackend
@@ -24,7 +23,6 @@ from perdure.backends.tiered import TierTimes
 from perdure.errors import SessionExistsError
 from perdure.testing import Fault, Moment
 
-LONG = os.environ.get("HYPOTHESIS_PROFILE") == "soak"
 HOMES = {
     "memory": ("store",),
     "sqlite": ("store",),
@@ -34,14 +32,6 @@ HOMES = {
     "memory over sqlite, hot": ("hot", "archive"),
 }
 CASES = [(name, place) for name, places in HOMES.items() for place in places]
-
-
-@pytest.fixture(scope="session")
-def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A file with the schema in it: copying it is faster than making it."""
-    path = tmp_path_factory.mktemp("empty") / "sessions.db"
-    asyncio.run(SqliteBackend(path).schema.create())
-    return path
 
 
 NewHome = Callable[[str], Home]

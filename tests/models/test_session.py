@@ -396,6 +396,8 @@ def test_metrics_add_up_what_the_queries_say(clock: ManualClock) -> None:
         "assets": ("AAPL",),
         "tags": (),
         "created_at": START,
+        "expires_at": session.expires_at,
+        "archived_at": None,
         "duration_seconds": 90.0,
         "total_queries": 3,
         "cache_hits": 1,

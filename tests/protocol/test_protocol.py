@@ -10,6 +10,8 @@ from tests.protocol.cache_configurations import CACHE_CONFIGURATIONS, CacheDesig
 from tests.protocol.checker import Checked, check
 from tests.protocol.configurations import CONFIGURATIONS, Design
 
+pytestmark = pytest.mark.xdist_group("protocol")  # each cast is explored once
+
 EVERY_CAST = [*CONFIGURATIONS, *CACHE_CONFIGURATIONS]
 
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
-import shutil
 from collections.abc import AsyncIterator, Iterator, MutableMapping
 from pathlib import Path
 from typing import Any
@@ -34,21 +32,10 @@ def clock() -> ManualClock:
     return ManualClock()
 
 
-@pytest.fixture(scope="session")
-def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A file with the schema in it: copying it is faster than making it."""
-    path = tmp_path_factory.mktemp("empty") / "sessions.db"
-    asyncio.run(SqliteBackend(path).schema.create())
-    return path
-
-
 @pytest.fixture(params=["memory", "sqlite"])
-async def stores(
-    request: pytest.FixtureRequest, clock: ManualClock, tmp_path: Path, empty_database: Path
-) -> AsyncIterator[Stores]:
+async def stores(request: pytest.FixtureRequest, clock: ManualClock) -> AsyncIterator[Stores]:
     if request.param == "sqlite":
-        path = tmp_path / "sessions.db"
-        shutil.copyfile(empty_database, path)
+        path: Path = request.getfixturevalue("database")
 
         def backend() -> SessionBackend:
             return SqliteBackend(path)

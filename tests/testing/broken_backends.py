@@ -482,7 +482,7 @@ class MeasuresWholeDays(Broken):
 class NamesNobody(Broken):
     """Whoever asks who counted hears of no one."""
 
-    noticed_by = "test_whoever_asks_who_counted_hears_of_the_active_ones"
+    noticed_by = "test_whoever_asks_who_counted_hears_of_all_that_are_kept"
 
     async def measure(
         self, wanted: StatsFilter, *, now: datetime, without: Collection[UUID] = (), with_ids: bool = False

@@ -33,10 +33,10 @@ class MeasuresTally:
 
 
 def measures_of(sessions: Iterable[Measured], *, with_ids: bool = False) -> Measures:
-    """The sums of some sessions, their users counted; with the ids of those that are not archived, if wanted."""
+    """The sums of some sessions, their users counted; with the ids of all of them, if wanted."""
     tally = MeasuresTally()
     for session in sessions:
-        tally.add(session, with_id=with_ids and session.facts.archived_at is None)
+        tally.add(session, with_id=with_ids)
     return tally.measures()
 
 

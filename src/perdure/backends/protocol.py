@@ -352,7 +352,7 @@ class SessionBackend(Protocol):
 
         Sessions that were deleted or evicted do not count, nor do those in `without`. Those that are not archived have
         expired if they have at `now`. Each counts as what it is at some instant of the call. With `with_ids`, the
-        answer names those that it counted and that are not archived; it may name archived ones that are kept as well.
+        answer names those that it counted and that are kept, at a cost in their number.
 
         Costs the sessions that are not archived; of the archive no more than the days and types of session that are
         asked about, and the users in them, where the backend is one to keep an archive in.

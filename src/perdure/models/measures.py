@@ -67,7 +67,7 @@ def micros_of(milliseconds: float) -> int:
 class Measures:
     """The sums of some sessions, by the keys that this module lists.
 
-    `ids` may name those that are kept and not archived, for whoever adds what is kept elsewhere.
+    `ids` may name those of them that are kept, for whoever adds what is kept elsewhere.
     """
 
     counts: Mapping[str, int] = field(default_factory=dict)

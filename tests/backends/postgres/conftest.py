@@ -1,10 +1,12 @@
-"""Every test here runs on each Postgres that this machine has."""
+"""The contract is tested on each Postgres that this machine has, everything else on one; in a soak all on each."""
 
 from __future__ import annotations
 
 import asyncio
 
 import pytest
+from tests.backends.servers import running
+from tests.effort import LONG
 
 from perdure.backends.sql.postgres import PostgresBackend
 from perdure.backends.sql.tables import metadata
@@ -14,7 +16,9 @@ KEPT = "perdure_kept"
 TABLES = ", ".join(f"perdure.{name}" for name in metadata.tables)
 
 
-@pytest.fixture(scope="session", params=available_postgres_binaries(), ids=lambda binaries: binaries.name)
+@pytest.fixture(
+    scope="session", params=available_postgres_binaries()[: None if LONG else 1], ids=lambda binaries: binaries.name
+)
 def postgres_binaries(request: pytest.FixtureRequest) -> PostgresBinaries:
     assert isinstance(request.param, PostgresBinaries)
     return request.param
@@ -23,7 +27,7 @@ def postgres_binaries(request: pytest.FixtureRequest) -> PostgresBinaries:
 @pytest.fixture(scope="session")
 def made_url(postgres_server: PostgresServer) -> str:
     """A database with the schema in it, made once: making it takes longer than most tests."""
-    url = postgres_server.clear(KEPT)
+    url = running(postgres_server).clear(KEPT)
     asyncio.run(PostgresBackend(url).schema.create())
     return url
 
@@ -31,7 +35,5 @@ def made_url(postgres_server: PostgresServer) -> str:
 @pytest.fixture
 def sessions_url(postgres_server: PostgresServer, made_url: str) -> str:
     """The URL of a database with the schema and no session in it."""
-    if postgres_server.stopped:
-        postgres_server.resume()
-    postgres_server.start().execute(f"TRUNCATE {TABLES}", database=KEPT)
+    running(postgres_server).execute(f"TRUNCATE {TABLES}", database=KEPT)
     return made_url

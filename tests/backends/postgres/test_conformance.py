@@ -10,6 +10,7 @@ from perdure.testing.conformance.concurrency import ConcurrencyPromises
 from perdure.testing.conformance.conditions import ConditionPromises
 from perdure.testing.conformance.repeats import RepeatPromises
 from perdure.testing.conformance.standing import StandingPromises
+from perdure.testing.servers import available_postgres_binaries
 
 
 class _OnPostgres:
@@ -23,6 +24,13 @@ class _OnPostgres:
         return open_backend
 
 
+@pytest.mark.parametrize(
+    "postgres_binaries",
+    available_postgres_binaries(),
+    ids=lambda binaries: binaries.name,
+    indirect=True,
+    scope="session",
+)
 class TestPostgresBackend(_OnPostgres, BackendConformance):
     """All of the contract."""
 

@@ -12,22 +12,18 @@ from urllib.parse import urlsplit
 import pytest
 import pytest_asyncio
 from tests.backends.postgres.proxies import TransactionPooler
+from tests.effort import LONG
 
 from perdure.backends import SessionBackend
 from perdure.backends.sql.postgres import PostgresBackend
 from perdure.errors import BackendError, SchemaError
 from perdure.testing import START, BackendConformance, ChangeMaker, OpenBackend, stored_session
-from perdure.testing.servers import PostgresServer, available_postgres_binaries
+from perdure.testing.conformance.applying import ApplyingPromises
+from perdure.testing.conformance.archiving import ArchivingPromises
+from perdure.testing.conformance.claiming import ClaimingPromises
+from perdure.testing.conformance.repeats import RepeatPromises
+from perdure.testing.servers import PostgresServer
 from perdure.testing.servers.ports import free_port
-
-# What differs from one server to the next has been tested without a pooler.
-pytestmark = pytest.mark.parametrize(
-    "postgres_binaries",
-    available_postgres_binaries()[:1],
-    ids=lambda binaries: binaries.name,
-    indirect=True,
-    scope="session",
-)
 
 
 class _Pooled:
@@ -41,9 +37,7 @@ class _Pooled:
         return open_backend
 
 
-class TestBehindATransactionPooler(_Pooled, BackendConformance):
-    """Every operation, each on another connection than the one before."""
-
+class _OnAnotherConnectionEachTime(_Pooled):
     @pytest_asyncio.fixture
     async def pooler(self, sessions_url: str) -> TransactionPooler:
         return TransactionPooler(sessions_url)
@@ -52,6 +46,15 @@ class TestBehindATransactionPooler(_Pooled, BackendConformance):
     async def pooled_url(self, pooler: TransactionPooler) -> AsyncIterator[str]:
         async with pooler.listening() as url:
             yield url
+
+
+class TestWritingBehindATransactionPooler(
+    _OnAnotherConnectionEachTime, ApplyingPromises, RepeatPromises, ClaimingPromises, ArchivingPromises
+):
+    """Each operation on another connection than the one before."""
+
+    backend = BackendConformance.backend
+    other = BackendConformance.other
 
     async def test_each_transaction_has_another_connection(
         self, pooler: TransactionPooler, backend: SessionBackend
@@ -82,6 +85,12 @@ class TestBehindATransactionPooler(_Pooled, BackendConformance):
     async def test_without_saying_so_the_error_tells_what_to_add(self, pooled_url: str) -> None:
         with pytest.raises(BackendError, match=r"\?prepared=false"):
             await PostgresBackend(pooled_url).open()
+
+
+class TestBehindATransactionPooler(_OnAnotherConnectionEachTime, BackendConformance):
+    """The whole contract."""
+
+    __test__ = LONG
 
 
 async def _asked(server: object, query: str) -> bytes:

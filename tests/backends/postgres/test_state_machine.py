@@ -7,7 +7,8 @@ from typing import ClassVar
 import pytest
 from hypothesis.stateful import run_state_machine_as_test
 from tests.backends.postgres.conftest import KEPT, TABLES
-from tests.backends.test_state_machine import BackendMachine, _case
+from tests.backends.test_state_machine import BackendMachine, effort
+from tests.effort import LONG
 
 from perdure.backends import SessionBackend
 from perdure.backends.sql.postgres import PostgresBackend
@@ -32,7 +33,7 @@ class PostgresMachine(BackendMachine):
             assert self.server.execute(stray.format(table), database=KEPT) == [(0,)]
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(3_600 if LONG else 300)
 def test_postgres_does_what_the_model_does(postgres_server: PostgresServer, made_url: str) -> None:
     PostgresMachine.server = postgres_server
-    run_state_machine_as_test(PostgresMachine, settings=_case(PostgresMachine).settings)
+    run_state_machine_as_test(PostgresMachine, settings=effort(15, in_soak=300))

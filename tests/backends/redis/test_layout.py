@@ -16,7 +16,7 @@ from tests.docs.pages import PROJECT
 from perdure.backends import SessionBackend
 from perdure.backends.redis.backend import RedisBackend
 from perdure.backends.redis.keys import Layout
-from perdure.models import SessionFilter, StoredSession
+from perdure.models import SessionFilter, StatsFilter, StoredSession
 from perdure.testing import START, ChangeMaker, stored_query, stored_session
 from perdure.testing.conformance.steps import ANY_SIZE, EXPIRY, FOREVER, HOUR, MINUTE, created, numbered
 from perdure.testing.servers import ValkeyCluster, ValkeyServer
@@ -201,7 +201,9 @@ async def test_what_is_deleted_leaves_its_tombstone_and_nothing_else(
     assert keys_of(valkey_server) == {"{perdure:0}:meta"}
 
 
-async def test_what_is_evicted_or_purged_leaves_nothing(backend: RedisBackend, valkey_server: ValkeyServer) -> None:
+async def test_what_is_evicted_or_purged_leaves_nothing_but_what_the_latter_counted(
+    backend: RedisBackend, valkey_server: ValkeyServer
+) -> None:
     kept: list[StoredSession] = [await created(backend, queries=numbered(2), tags=("x",)) for _ in range(10)]
     for _ in range(10):
         await created(backend, archived_at=EXPIRY, tags=("x",))
@@ -209,7 +211,8 @@ async def test_what_is_evicted_or_purged_leaves_nothing(backend: RedisBackend, v
         await backend.evict(session.id, version=1, head=session.head)
     await backend.purge(archived_before=FOREVER, now=FOREVER, limit=100)
 
-    assert keys_of(valkey_server) == {"{perdure:0}:meta"}
+    assert {key.rpartition(":")[2] for key in keys_of(valkey_server)} == {"meta", "metrics", "purged"}
+    assert (await backend.measure(StatsFilter(), now=FOREVER))["sessions"] == 10
 
 
 def keys_of(server: ValkeyServer) -> set[str]:

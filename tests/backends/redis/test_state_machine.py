@@ -7,7 +7,8 @@ from typing import ClassVar
 
 import pytest
 from hypothesis.stateful import run_state_machine_as_test
-from tests.backends.test_state_machine import BackendMachine, _case
+from tests.backends.test_state_machine import BackendMachine, effort
+from tests.effort import LONG
 
 from perdure.backends import SessionBackend
 from perdure.backends.redis.backend import RedisBackend
@@ -35,7 +36,7 @@ class RedisMachine(BackendMachine):
         assert listed <= kept
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(3_600 if LONG else 300)
 def test_redis_does_what_the_model_does(redis_url: str, valkey_server: ValkeyServer) -> None:
     RedisMachine.server = valkey_server
-    run_state_machine_as_test(RedisMachine, settings=_case(RedisMachine).settings)
+    run_state_machine_as_test(RedisMachine, settings=effort(40, in_soak=300))

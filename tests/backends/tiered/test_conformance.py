@@ -17,11 +17,11 @@ class OnMemoryOverSqlite(BackendConformance):
     acknowledge: Literal["archive", "hot"]
 
     @pytest.fixture
-    def open_backend(self, tmp_path: Path) -> OpenBackend:
+    def open_backend(self, database: Path) -> OpenBackend:
         data = MemoryData()
 
         async def open_backend() -> SessionBackend:
-            hot, archive = MemoryBackend(data), SqliteBackend(tmp_path / "archive.db")
+            hot, archive = MemoryBackend(data), SqliteBackend(database)
             backend = TieredBackend(hot, archive, acknowledge=self.acknowledge)
             await backend.open()
             return backend

@@ -16,9 +16,8 @@ from random import Random
 from typing import ClassVar
 from uuid import UUID
 
-from hypothesis import HealthCheck, settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
-from tests.backends.test_state_machine import QUICK, choices
+from tests.backends.test_state_machine import choices, effort
 from tests.backends.tiered.ledger import Acknowledged, Ledger
 from tests.backends.tiered.pairs import PATIENT, Acknowledge, Seconds
 from tests.backends.tiered.rough import Attempt, Process, RoughTier
@@ -37,8 +36,6 @@ from perdure.errors import (
 )
 from perdure.testing import START, ManualClock, Moment
 
-RUNS = 100 if QUICK else 1_000
-STEPS = 40
 QUIET = Settings(sweep_in_background=False, sweep_on_open=False)
 LOST = (BackendUnavailableError, OutcomeUnknownError, asyncio.CancelledError)
 """What a caller hears who cannot know what became of it."""
@@ -407,14 +404,7 @@ class HotLives(LifeMachine):
     acknowledge = "hot"
 
 
-_SETTINGS = settings(
-    max_examples=RUNS,
-    stateful_step_count=STEPS,
-    derandomize=QUICK,
-    deadline=None,
-    suppress_health_check=list(HealthCheck),
-)
 TestArchiveAcknowledges = ArchiveLives.TestCase
-TestArchiveAcknowledges.settings = _SETTINGS
+TestArchiveAcknowledges.settings = effort(100, in_soak=1_000)
 TestHotAcknowledges = HotLives.TestCase
-TestHotAcknowledges.settings = _SETTINGS
+TestHotAcknowledges.settings = effort(100, in_soak=1_000)

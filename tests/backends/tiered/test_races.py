@@ -7,7 +7,6 @@ Every call lets others go first now and then, so that each round takes another c
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import Any, TypeVar
 
 import pytest
 from tests.backends.tiered.pairs import PATIENT, Acknowledge
+from tests.effort import LONG
 
 from perdure.backends import MemoryBackend, MemoryData, SessionBackend
 from perdure.backends.sql.sqlite import SqliteBackend
@@ -28,7 +28,6 @@ from perdure.testing.conformance.steps import FOREVER, HOUR, MINUTE, whole
 
 T = TypeVar("T")
 
-LONG = os.environ.get("HYPOTHESIS_PROFILE") == "soak"
 ROUNDS = {"memory": 1_000, "sqlite": 1_000 if LONG else 40}
 
 

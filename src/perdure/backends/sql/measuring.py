@@ -21,7 +21,7 @@ from perdure.backends.sql.statements import SQL, text_of
 from perdure.backends.sql.summing import Summing, sums_of, user_sums, without_these
 from perdure.backends.sql.tables import metadata
 from perdure.logs import EventLog
-from perdure.models import Measured, Measures, Page, SessionFilter, SessionMetrics, StatsFilter
+from perdure.models import Measured, Measures, Page, SessionFilter, SessionMetrics, SessionSummary, StatsFilter
 from perdure.models.measures import counts_of
 from perdure.models.times import EPOCH, to_micros
 
@@ -40,24 +40,36 @@ def measure_in(
     left_out = frozenset(without)
     with snapshot(connection):
         active = (each for each in _active(connection, wanted, now) if each.facts.id not in left_out)
-        return measures_of(active, with_ids=with_ids) + Measures(_archived(connection, wanted, left_out))
+        named = frozenset(each.id for each in _kept(connection, wanted)) - left_out if with_ids else frozenset[UUID]()
+        return measures_of(active) + Measures(_archived(connection, wanted, left_out), named)
 
 
 def _active(
     connection: sqlite3.Connection, wanted: StatsFilter, now: datetime, *, below: SortKey | None = None
 ) -> Iterator[Measured]:
     """What is not archived, newest first, from below a sort key on."""
+    for summary in _kept(connection, wanted, archived=False, below=below):
+        yield Measured(summary, counts_of(summary, read_bodies(connection, summary.id), now=now))
+
+
+def _kept(
+    connection: sqlite3.Connection,
+    wanted: StatsFilter,
+    *,
+    archived: bool | None = None,
+    below: SortKey | None = None,
+) -> Iterator[SessionSummary]:
+    """What has not been removed, newest first, from below a sort key on."""
     sessions = SessionFilter(
         user_id=wanted.user_id,
         session_type=wanted.session_type,
         created_after=wanted.since,
         created_before=wanted.until,
-        archived=False,
+        archived=archived,
     )
     while True:
         page = find_in(connection, sessions, below, _BATCH)
-        for summary in page:
-            yield Measured(summary, counts_of(summary, read_bodies(connection, summary.id), now=now))
+        yield from page
         if page.next_cursor is None:
             return
         below = read_cursor(page.next_cursor)

@@ -7,6 +7,7 @@ import functools
 import os
 import shutil
 import subprocess
+import sys
 import tempfile
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -43,6 +44,9 @@ BEGIN
   CREATE SCHEMA public;
 END $$
 """
+
+_QUICK_RECOVERY = {"recovery_init_sync_method": "syncfs"} if sys.platform == "linux" else {}
+"""After a kill: one call syncs the disk, instead of one for each of thousands of files."""
 
 _UNPRIVILEGED = "nobody"
 
@@ -85,6 +89,7 @@ class PostgresServer(LocalServer):
             "unix_socket_directories": "." if unix_socket else "",
             "max_connections": str(max_connections),
             "fsync": "on",
+            **_QUICK_RECOVERY,
             "dynamic_shared_memory_type": "mmap",  # in its folder, so that SIGKILL leaves nothing behind elsewhere
             **(config or {}),
         }

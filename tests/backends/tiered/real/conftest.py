@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+from tests.backends.servers import running
 
 from perdure.backends.sql.postgres import PostgresBackend
 from perdure.backends.sql.tables import metadata
@@ -27,10 +28,3 @@ def archive_url(postgres_server: PostgresServer, made_url: str) -> str:
     """The URL of a database with the schema and no session in it, on a Postgres that runs."""
     running(postgres_server).execute(f"TRUNCATE {TABLES}", database=KEPT)
     return made_url
-
-
-def running(server: PostgresServer) -> PostgresServer:
-    """The server, which a test before may have left stopped or killed."""
-    if server.stopped:
-        server.resume()
-    return server.start()

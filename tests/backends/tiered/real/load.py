@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -16,12 +15,6 @@ from perdure.errors import BackendUnavailableError, OutcomeUnknownError
 from perdure.models import Session
 
 Acknowledge = Literal["archive", "hot"]
-
-ROUNDS = int(os.environ.get("TEST_ROUNDS", "1"))
-"""How often what is left to chance is tried."""
-
-OUTAGE_S = float(os.environ.get("TEST_OUTAGE_SECONDS", "3"))
-"""How long a server is gone."""
 
 WRITERS = 16
 PATIENCE_S = 30.0

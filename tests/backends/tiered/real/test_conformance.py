@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 import pytest
-from tests.backends.tiered.real.load import ROUNDS
+from tests.effort import LONG
 
 from perdure.backends import MemoryBackend, MemoryData, SessionBackend
 from perdure.backends.redis.backend import RedisBackend
@@ -15,16 +15,14 @@ from perdure.backends.sql.sqlite import SqliteBackend
 from perdure.backends.tiered import TieredBackend
 from perdure.testing import BackendConformance, OpenBackend
 
-with_time = pytest.mark.skipif(ROUNDS == 1, reason="`nox -s soak` runs these pairs: both tiers are in others as well")
-
 
 class OnRedisOverSqlite(BackendConformance):
     acknowledge: Literal["archive", "hot"]
 
     @pytest.fixture
-    def open_backend(self, redis_url: str, tmp_path: Path) -> OpenBackend:
+    def open_backend(self, redis_url: str, database: Path) -> OpenBackend:
         async def open_backend() -> SessionBackend:
-            hot, archive = RedisBackend(redis_url), SqliteBackend(tmp_path / "archive.db")
+            hot, archive = RedisBackend(redis_url), SqliteBackend(database)
             backend = TieredBackend(hot, archive, acknowledge=self.acknowledge)
             await backend.open()
             return backend
@@ -32,15 +30,15 @@ class OnRedisOverSqlite(BackendConformance):
         return open_backend
 
 
-@with_time
 @pytest.mark.xdist_group("redis over sqlite, archive")
 class TestRedisOverSqliteAcknowledgingInTheArchive(OnRedisOverSqlite):
+    __test__ = LONG
     acknowledge = "archive"
 
 
-@with_time
 @pytest.mark.xdist_group("redis over sqlite, hot")
 class TestRedisOverSqliteAcknowledgingInHot(OnRedisOverSqlite):
+    __test__ = LONG
     acknowledge = "hot"
 
 
@@ -84,13 +82,13 @@ class OnMemoryOverPostgres(BackendConformance):
         return open_backend
 
 
-@with_time
 @pytest.mark.xdist_group("memory over postgres, archive")
 class TestMemoryOverPostgresAcknowledgingInTheArchive(OnMemoryOverPostgres):
+    __test__ = LONG
     acknowledge = "archive"
 
 
-@with_time
 @pytest.mark.xdist_group("memory over postgres, hot")
 class TestMemoryOverPostgresAcknowledgingInHot(OnMemoryOverPostgres):
+    __test__ = LONG
     acknowledge = "hot"

@@ -6,7 +6,8 @@ import asyncio
 from collections.abc import Callable, Sequence
 
 import pytest
-from tests.backends.tiered.real.load import ROUNDS, Acknowledge, Load, check_kept, created, opened
+from tests.backends.tiered.real.load import Acknowledge, Load, check_kept, created, opened
+from tests.effort import ROUNDS
 
 from perdure.testing.servers import PostgresServer, ValkeyServer
 

@@ -7,7 +7,8 @@ import time
 from uuid import UUID
 
 import pytest
-from tests.backends.tiered.real.load import OUTAGE_S, check_positions, created, opened, whole
+from tests.backends.tiered.real.load import check_positions, created, opened, whole
+from tests.effort import OUTAGE_S
 
 from perdure import QueryRecord, SessionStore
 from perdure.testing.servers import PostgresServer, ValkeyServer

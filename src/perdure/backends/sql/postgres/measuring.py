@@ -75,11 +75,11 @@ async def measure_in(
 
 @lru_cache(maxsize=128)
 def _measuring(schema: str, typed: bool, owned: bool, edges: int, without: bool) -> list[Statement]:
-    """What is to be asked: which sessions are active, what those count, then the parts of what the others do."""
+    """What is to be asked: which sessions are kept, what active ones count, then the parts of what the others do."""
     tables = {table.name: table for table in tables_in(schema).sorted_tables}
     kinds = {"typed": typed, "owned": owned}
-    active = _active_ids(tables, typed=typed, without=without)
-    statements: list[Any] = [active, _active_sums(active, schema)]
+    kept, active = (_ids_of(tables, typed=typed, without=without, archived=which) for which in ("0, 1", "0"))
+    statements: list[Any] = [kept, _active_sums(active, schema)]
     statements.append(sums_of(tables, _each, **kinds, edges=edges))
     if not owned:
         statements.append(user_sums(tables, typed=typed))
@@ -101,12 +101,12 @@ def _ids(name: str) -> Any:
     return cast(bindparam(name, type_=ARRAY(Text)), ARRAY(Uuid))
 
 
-def _active_ids(tables: dict[str, Table], *, typed: bool, without: bool) -> Select[UUID]:
-    """The sessions with `:label` that are not archived."""
+def _ids_of(tables: dict[str, Table], *, typed: bool, without: bool, archived: str) -> Select[UUID]:
+    """The sessions with `:label`, active ones (0), archived ones (1), or both."""
     labels, sessions = tables["session_labels"].alias("l"), tables["sessions"].alias("s")
     ids = select(labels.c.session_id).where(
         labels.c.label == bindparam("label", type_=Text),
-        labels.c.archived == literal_column("0", BigInteger),
+        labels.c.archived.in_([literal_column(archived, BigInteger)]),
         labels.c.created_at >= bindparam("since", type_=BigInteger),
         labels.c.created_at < bindparam("until", type_=BigInteger),
     )

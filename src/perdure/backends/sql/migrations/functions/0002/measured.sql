@@ -23,7 +23,7 @@ AS $function$
   ), asked AS MATERIALIZED (
     SELECT t.id, a.query_type, a.took_us, a.failed, a.hour
     FROM these AS t
-    JOIN session_queries AS q ON q.session_id = t.id
+    CROSS JOIN LATERAL (SELECT body FROM session_queries WHERE session_id = t.id OFFSET 0) AS q
     CROSS JOIN LATERAL asked_of(q.body, t.began) AS a
   )
   SELECT t.id, n.key, n.number

@@ -17,8 +17,8 @@ BEGIN
     SELECT session_id, jsonb_object_agg(key, number) AS counts
     FROM measured(ids, 0) WHERE left(key, 5) <> 'user:' GROUP BY session_id
   ) AS m
-  JOIN sessions AS s ON s.id = m.session_id
-  WHERE s.archived_at IS NOT NULL
+  CROSS JOIN LATERAL (SELECT * FROM sessions WHERE id = m.session_id OFFSET 0) AS s
+  WHERE s.archived_at IS NOT NULL -- outside, so that nobody looks for all that is archived
   ON CONFLICT (session_id) DO UPDATE SET
     user_id = excluded.user_id, type = excluded.type, assets = excluded.assets, tags = excluded.tags,
     created_at = excluded.created_at, expires_at = excluded.expires_at, last_accessed_at = excluded.last_accessed_at,
