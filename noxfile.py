@@ -24,7 +24,7 @@ def tests(session: nox.Session) -> None:
         session.run("pytest", *session.posargs)
         return
     parallel = ("-n", "logical", "--maxprocesses", MAX_WORKERS, "--dist", "loadgroup")
-    data = {"COVERAGE_FILE": str(Path(session.create_tmp()).resolve() / "coverage")}
+    data = {"COVERAGE_FILE": str(Path(session.create_tmp()).resolve() / "coverage")} | _mcp_clients(session, "2")
     session.run("coverage", "erase", env=data)
     session.run("coverage", "run", "-m", "pytest", *parallel, env=data)
     session.run("coverage", "combine", "--quiet", env=data)
@@ -95,24 +95,22 @@ def mcp_versions(session: nox.Session, packages: list[str]) -> None:
     """
     install(session, "test", extra="dev")
     session.install(*packages)
-    clients = {}
-    if any("fastmcp" in package for package in packages):
-        clients = {"PERDURE_TEST_MCP_CLIENTS": os.pathsep.join(_official_clients(session))}
+    clients = _mcp_clients(session, "1", "2") if any("fastmcp" in package for package in packages) else {}
     session.run("pytest", "tests/integrations/mcp", *session.posargs, env=clients)
 
 
-def _official_clients(session: nox.Session) -> list[str]:
-    """Interpreters that have the official client of the protocol, and nothing else."""
+def _mcp_clients(session: nox.Session, *majors: str) -> dict[str, str]:
+    """Tell the tests of interpreters that have the official client of the protocol, and nothing else."""
     found = []
-    for major in ("1", "2"):
+    for major in majors:
         folder = Path(session.create_tmp()).resolve() / f"client-{major}"
         python = folder / ("Scripts" if os.name == "nt" else "bin") / "python"
         if not folder.exists():
-            session.run("python", "-m", "venv", str(folder))
-        needed = "mcp>=1.25,<2" if major == "1" else "mcp>=2,<3"
-        session.run(str(python), "-m", "pip", "install", "--quiet", needed, external=True)
+            session.run("python", "-m", "venv", "--without-pip", str(folder))
+        needed = {"1": "mcp>=1.25,<2", "2": "mcp>=2,<3"}[major]
+        session.run("python", "-m", "pip", "--python", str(python), "install", "--quiet", needed)
         found.append(str(python))
-    return found
+    return {"TEST_MCP_CLIENTS": os.pathsep.join(found)}
 
 
 NODE_PACKAGES = (
@@ -130,7 +128,7 @@ def mcp(session: nox.Session) -> None:
     folder = Path(session.create_tmp()).resolve()
     # The scripts are that of node, which fetches its binary, and that of the Inspector, which fetches its web page.
     session.run("npm", "install", "--prefix", str(folder), "--no-audit", "--no-fund", *NODE_PACKAGES, external=True)
-    modules = {"PERDURE_TEST_NODE_MODULES": str(folder / "node_modules")}
+    modules = {"TEST_NODE_MODULES": str(folder / "node_modules")}
     session.run("pytest", "tests/integrations/mcp/test_node.py", *session.posargs, env=modules)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,8 @@ pytest_plugins = ["perdure.testing.plugin"]
 def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A SQLite file with the schema in it: copying it is faster than making it."""
     path = tmp_path_factory.mktemp("empty") / "sessions.db"
-    asyncio.run(SqliteBackend(path).schema.create())
+    with ThreadPoolExecutor(1) as thread:  # asynchronous fixtures ask for it too, and in theirs a loop is running
+        thread.submit(asyncio.run, SqliteBackend(path).schema.create()).result()
     return path
 
 

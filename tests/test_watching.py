@@ -102,6 +102,7 @@ async def test_every_verb_is_watched_and_says_which_session_it_is_about(store: S
         ("get_session", store.get_session(session.id, history=0), True),
         ("update_session", store.update_session(session.id, session), True),
         ("save", store.save(session), True),
+        ("ensure_active", store.ensure_active(session.id), True),
         ("track_query", store.track_query(session_id=session.id, query=price()), True),
         ("update_context", store.update_context(session.id, k=1), True),
         ("update_preferences", store.update_preferences(session.id, k=1), True),

@@ -208,19 +208,40 @@ def check(session: StoredSession, change: SessionChange, *, freed_bytes: int) ->
     if change.owner is not None and session.user_id != change.owner:
         raise SessionNotFoundError(session.id)
     revives = change.expires_at is not None and change.at < change.expires_at >= session.expires_at
-    if session.archived_at is not None and (change.archive or not revives):
+    if not revives:
+        check_active(session, at=change.at, archiving=change.archive)
+    elif change.archive and session.archived_at is not None:
         raise SessionArchivedError(session.id, archived_at=session.archived_at)
-    if session.expires_at <= change.at and not (revives or change.archive):
-        raise SessionExpiredError(session.id, expired_at=session.expires_at)
     if change.if_version is not None and session.version != change.if_version:
         raise VersionConflictError(session.id, expected=change.if_version, found=session.version)
-    count, adding = session.total_queries, len(change.queries)
-    if adding and change.max_queries is not None and count + adding > change.max_queries:
-        raise QueryLimitExceededError(session.id, limit=change.max_queries, count=count, adding=adding)
+    check_room(session, adding=len(change.queries), limit=change.max_queries)
     if change.set_entries and change.max_state_bytes is not None:
         size = session.state_bytes - freed_bytes + _set_bytes(change)
         if size > change.max_state_bytes:
             raise StateLimitExceededError(session.id, limit_bytes=change.max_state_bytes, size_bytes=size)
+
+
+def check_active(session: StoredSession, *, at: datetime, archiving: bool = False) -> None:
+    """Refuse a session that is archived, or expired at that instant; an expired one may still be archived.
+
+    Raises:
+        SessionArchivedError, SessionExpiredError: in this order.
+    """
+    if session.archived_at is not None:
+        raise SessionArchivedError(session.id, archived_at=session.archived_at)
+    if session.expires_at <= at and not archiving:
+        raise SessionExpiredError(session.id, expired_at=session.expires_at)
+
+
+def check_room(session: StoredSession, *, adding: int, limit: int | None) -> None:
+    """Refuse to add so many queries to a session that would then hold more than `limit`.
+
+    Raises:
+        QueryLimitExceededError: it would.
+    """
+    count = session.total_queries
+    if adding and limit is not None and count + adding > limit:
+        raise QueryLimitExceededError(session.id, limit=limit, count=count, adding=adding)
 
 
 def advance(session: StoredSession, change: SessionChange, *, freed_bytes: int) -> Applied:

@@ -6,6 +6,7 @@ Everything it needs is imported before it says so, and before it gives up rights
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures.thread  # noqa: F401 (asyncio imports it when it is first needed, which may be too late)
 import os
 import resource
 import sys

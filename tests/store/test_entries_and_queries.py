@@ -55,6 +55,39 @@ async def test_writing_without_loading_is_one_call(stores: Stores, session: Sess
     assert spy.calls == ["apply"] * 6
 
 
+@pytest.mark.parametrize(
+    ("ended", "expected"),
+    [("deleted", SessionNotFoundError), ("expired", SessionExpiredError), ("archived", SessionArchivedError)],
+)
+async def test_a_session_that_takes_no_query_is_refused_beforehand_as_the_query_would_be(
+    ended: str, expected: type[Exception], store: SessionStore, session: Session, clock: ManualClock
+) -> None:
+    await store.ensure_active(session.id)
+    await store.ensure_active(str(session.id))
+    if ended == "expired":
+        clock.advance(session.expires_at - clock())
+    else:
+        assert await (store.delete_session if ended == "deleted" else store.archive_session)(session.id)
+
+    with pytest.raises(expected) as beforehand:
+        await store.ensure_active(session.id)
+    with pytest.raises(expected) as afterwards:
+        await store.track_query(session.id, price())
+    assert str(beforehand.value) == str(afterwards.value)
+
+
+async def test_a_full_session_is_refused_beforehand(stores: Stores, session: Session) -> None:
+    store, spy = await stores.spied(session_max_queries_per_session=2)
+    for _ in range(2):
+        await store.ensure_active(session.id)
+        await store.track_query(session.id, price())
+    spy.calls.clear()
+
+    with pytest.raises(QueryLimitExceededError, match="2"):
+        await store.ensure_active(session.id)
+    assert spy.calls == ["read"]
+
+
 async def test_keys_are_set_and_removed_one_by_one(store: SessionStore, session: Session) -> None:
     assert await store.update_context(session.id, a=1, b={"c": [2]}) == 2
     assert await store.update_context(session.id, a=2, session_id="a key like any other", self=3) == 3

@@ -24,6 +24,7 @@ async def every_verb(store: SessionStore) -> list[BaseException]:
         store.create_session(["A"], "equity"),
         store.get_session(known),
         store.save(session),
+        store.ensure_active(known),
         store.track_query(known, query),
         store.update_context(known, k=1),
         store.update_preferences(known, k=1),

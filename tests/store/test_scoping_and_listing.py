@@ -135,6 +135,7 @@ async def test_a_malformed_id_is_refused_by_every_verb_before_anything_is_sent(
         calls: list[Callable[[], Any]] = [
             lambda: verb.get_session(bad),  # noqa: B023
             lambda: verb.update_session(bad, session),  # noqa: B023
+            lambda: verb.ensure_active(bad),  # noqa: B023
             lambda: verb.track_query(bad, QueryRecord(query_type="price")),  # noqa: B023
             lambda: verb.update_context(bad, a=1),  # noqa: B023
             lambda: verb.update_preferences(bad, a=1),  # noqa: B023
@@ -305,6 +306,7 @@ async def test_a_session_of_another_user_or_of_nobody_is_as_if_it_did_not_exist(
         writes: list[Awaitable[Any]] = [
             ann.update_session(hidden.id, loaded),
             ann.save(loaded, if_version=loaded.version),
+            ann.ensure_active(hidden.id),
             ann.track_query(hidden.id, QueryRecord(query_type="price")),
             ann.update_context(hidden.id, k=1),
             ann.update_preferences(hidden.id, k=1),
@@ -349,6 +351,7 @@ async def test_scoping_costs_no_call_more(stores: Stores, session: Session, cloc
             lambda: scope.get_session(made.id),
             lambda: scope.get_session(made.id, touch=True),
             lambda: scope.update_session(made.id, loaded),
+            lambda: scope.ensure_active(made.id),
             lambda: scope.track_query(made.id, QueryRecord(query_type="price")),
             lambda: scope.update_context(made.id, k=1),
             lambda: scope.update_preferences(made.id, k=1),

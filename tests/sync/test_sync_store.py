@@ -68,6 +68,7 @@ def test_verbs_have_types_of_their_own(store: SessionStore, session: Session) ->
 
 def test_a_whole_life(store: SessionStore) -> None:
     session = store.create_session(["AAPL"], "equity", "ann", ttl_hours=1)
+    store.ensure_active(session.id)
     tracked = store.track_query(session.id, price(parameters={"symbol": "AAPL"}))
     store.update_context(session.id, focus="margins")
     session.add_query(price(parameters={"n": 2}))

@@ -74,9 +74,13 @@ def _plain_text(given: object, *, what: str) -> str:
     text = str.__str__(given)
     if not text.strip():
         raise InvalidInputError(f"{what} must not be empty")
-    if "\0" in text or any("\ud800" <= character <= "\udfff" for character in text):
+    if "\0" in text or not (text.isascii() or _is_whole(text)):
         raise InvalidInputError(f"{what} must not hold NUL or lone surrogates: {text!r}")
     return text
+
+
+def _is_whole(text: str) -> bool:
+    return not any("\ud800" <= character <= "\udfff" for character in text)
 
 
 def checked_key(given: object, *, section: str, limit: int) -> str:

@@ -10,7 +10,7 @@ from uuid import UUID
 
 from uuid_utils.compat import uuid7
 
-from perdure.changes import Draft
+from perdure.changes import Draft, check_active, check_room
 from perdure.differences import encode_entries, stored_form
 from perdure.errors import (
     BackendUnavailableError,
@@ -151,6 +151,22 @@ class UserSessions(CountedSessions):
     async def save(self, session: Session, *, if_version: int | None = None) -> Session:
         """`update_session` of the session's own id."""
         return await self.update_session(checked_session(session).id, session, if_version=if_version)
+
+    async def ensure_active(self, session_id: UUID | str) -> None:
+        """Raise what `track_query` would raise of the session now; for whoever asks before the work, not after it.
+
+        Costs less than `get_session` and writes nothing. It may have changed by the time that the query is tracked.
+
+        Raises:
+            SessionNotFoundError, SessionExpiredError, SessionArchivedError: it takes no query.
+            QueryLimitExceededError: it is full.
+        """
+        known, core = checked_id(session_id), self._core
+        stored = await self._read(known, history=0)
+        if stored is None:
+            raise SessionNotFoundError(known)
+        check_active(stored, at=core.now())
+        check_room(stored, adding=1, limit=core.settings.session_max_queries_per_session)
 
     async def track_query(self, session_id: UUID | str, query: QueryRecord) -> TrackedQuery:
         """Append one query, without loading the session.

@@ -53,6 +53,7 @@ class UserSessions:
     get_session = blocking(aio.UserSessions.get_session)
     update_session = blocking(aio.UserSessions.update_session)
     save = blocking(aio.UserSessions.save)
+    ensure_active = blocking(aio.UserSessions.ensure_active)
     track_query = blocking(aio.UserSessions.track_query)
     update_context = blocking(aio.UserSessions.update_context)
     update_preferences = blocking(aio.UserSessions.update_preferences)

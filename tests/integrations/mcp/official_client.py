@@ -15,6 +15,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib import import_module
 from importlib.metadata import version
+from importlib.util import find_spec
 from typing import Any
 
 MAJOR = int(version("mcp").partition(".")[0])
@@ -81,7 +82,8 @@ def say(facts: object) -> None:
 
 async def main(kind: str, target: str, era: str, token: str | None = None) -> None:
     async with connected(kind, target, era, token) as (client, protocol):
-        say({"protocol": protocol, "fastmcp": "fastmcp" in sys.modules, "mcp": version("mcp")})
+        others = [name for name in ("fastmcp", "perdure") if find_spec(name) is not None]
+        say({"protocol": protocol, "mcp": version("mcp"), "others": others})
         while line := await asyncio.to_thread(sys.stdin.readline):
             say(await asyncio.gather(*(told(client, request) for request in json.loads(line))))
 

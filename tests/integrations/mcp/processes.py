@@ -18,8 +18,8 @@ from typing import Any
 CLIENT = Path(__file__).with_name("official_client.py")
 PATIENCE_S = 60.0
 
-CLIENTS = os.environ.pop("PERDURE_TEST_MCP_CLIENTS", sys.executable).split(os.pathsep)
-"""Interpreters that have the official client; `nox -s mcp_versions` names more. Taken out: it is no setting."""
+CLIENTS = os.environ.get("TEST_MCP_CLIENTS", sys.executable).split(os.pathsep)
+"""Interpreters that have the official client; the sessions of nox name some that have nothing else."""
 
 
 def unmeasured() -> dict[str, str]:

@@ -16,7 +16,7 @@ import pytest
 from tests.integrations.mcp.processes import HttpServer, free_port, http_server, serve_command
 from tests.integrations.mcp.servers import SESSION_TOOLS
 
-MODULES = os.environ.pop("PERDURE_TEST_NODE_MODULES", None)
+MODULES = os.environ.get("TEST_NODE_MODULES")
 """The folder that npm filled."""
 
 pytestmark = [

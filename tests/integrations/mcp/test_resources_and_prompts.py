@@ -78,6 +78,18 @@ async def test_the_prompt_gives_context_last_queries_and_open_ends() -> None:
         assert "about AAPL yet" not in text
 
 
+async def test_the_prompt_stays_short_whatever_was_noted() -> None:
+    async with served() as server:
+        session_id = await server.create()
+        for error in (None, "e" * 50_000):
+            parameters = {"symbol": "A" * 50_000}
+            query = QueryRecord(query_type="price", parameters=parameters, result_summary="s" * 50_000, error=error)
+            await server.store.track_query(session_id, query)
+        text = await prompted(server, session_id)
+        assert "failed: eee" in text
+        assert len(text) < 5_000
+
+
 async def test_what_was_answered_since_is_no_open_end() -> None:
     async with served() as server:
         session_id = await server.create()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 from datetime import timedelta
 from typing import Any
 
@@ -19,6 +20,9 @@ from perdure.integrations.mcp import hookimpl as mcp_hookimpl
 from perdure.testing import Fault, Moment
 
 UNKNOWN = "0192f0c1-0000-7000-8000-000000000000"
+
+FAILED: dict[str, Any] = {"is_error": True} if "is_error" in inspect.signature(ToolResult).parameters else {}
+"""What makes a result an error; older versions of fastmcp have nothing of that kind."""
 
 
 async def queries(server: Served, session_id: str) -> list[QueryRecord]:
@@ -219,6 +223,53 @@ async def test_a_summary_is_the_beginning_of_the_text() -> None:
         assert len(summary) == 200
         assert summary.startswith('{"text":"word word')
         assert summary.endswith("…")
+
+
+async def test_no_summary_and_no_error_of_a_result_exceeds_the_bound() -> None:
+    def build(calls: Calls) -> FastMCP:
+        mcp: FastMCP = FastMCP("talkative")
+
+        @mcp.tool
+        def says_so_itself() -> str:
+            call = current_call()
+            assert call is not None
+            call.query.result_summary = "s" * 5_000
+            return "short"
+
+        @mcp.tool
+        def structured() -> ToolResult:
+            return ToolResult(content=[], structured_content={"text": "x" * 5_000})
+
+        @mcp.tool
+        def failed() -> ToolResult:
+            return ToolResult(content=[], structured_content={"text": "x" * 5_000}, **FAILED)
+
+        return mcp
+
+    async with served(build, summary_length=100) as server:
+        session_id = await server.create()
+        await server.call("says_so_itself", session_id=session_id)
+        await server.call("structured", session_id=session_id)
+        await server.client.call_tool("failed", {"session_id": session_id}, raise_on_error=False)
+
+        own, shown, failure = await queries(server, session_id)
+        assert own.result_summary == "s" * 99 + "…"
+        assert len(shown.result_summary or "") == 100
+        assert len((failure.error if FAILED else failure.result_summary) or "") == 100
+
+
+async def test_arguments_that_are_too_large_to_keep_are_cut_and_the_tool_gets_them_whole() -> None:
+    async with served(settings={"max_value_bytes": 2_000}) as server:
+        session_id = await server.create()
+
+        result = await server.call("price", symbol="A" * 5_000, session_id=session_id)
+
+        assert result.data == "A" * 5_000 + ": $175.43"
+        assert server.calls.seen == [{"symbol": "A" * 5_000}]
+        assert told(result) == {"session_id": session_id, "position": 1, "bound_by": "argument"}
+        (query,) = await queries(server, session_id)
+        assert query.parameters.keys() == {"truncated"}
+        assert len(query.parameters["truncated"]) <= 500
 
 
 async def test_a_hook_can_say_what_a_result_amounts_to_and_is_held_to_the_bound() -> None:

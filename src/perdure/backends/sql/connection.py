@@ -7,13 +7,13 @@ import random
 import sqlite3
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
 from perdure.backends.sql.meanings import NAME, mapped
+from perdure.backends.sql.threads import WorkThread
 from perdure.errors import BackendClosedError, PerdureError
 
 __all__ = ["DatabaseThread", "Writer", "begin", "rollback"]
@@ -38,7 +38,7 @@ class DatabaseThread:
     """
 
     def __init__(self) -> None:
-        self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="perdure-sqlite")
+        self._thread = WorkThread("perdure-sqlite")
         self._connection: sqlite3.Connection | None = None
 
     @classmethod
@@ -48,16 +48,15 @@ class DatabaseThread:
         Raises:
             BackendError: as `mapped` says.
         """
-        thread = cls()
-        loop = asyncio.get_running_loop()
+        opened = cls()
         try:
-            thread._connection = await loop.run_in_executor(thread._executor, _connect, path, busy_timeout_s)
+            opened._connection = await opened._thread.run(partial(_connect, path, busy_timeout_s))
         except BaseException as error:
-            thread._executor.shutdown(wait=False)
+            opened._thread.end(wait=False)
             if isinstance(error, sqlite3.Error):
                 raise mapped(error) from error
             raise
-        return thread
+        return opened
 
     async def run(self, work: Work[T]) -> T:
         """Run `work` with the connection, on its thread.
@@ -65,20 +64,13 @@ class DatabaseThread:
         Raises: what `work` raises, driver errors as `BackendError`.
         """
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._executor, work, self._open_connection)
+            return await self._thread.run(partial(work, self._open_connection))
         except sqlite3.Error as error:
             raise mapped(error) from error
 
     def start(self, work: Work[T], landed: Callable[[T], None]) -> None:
         """Run `work` on the thread, and `landed` with its result in the running loop; `work` must not raise."""
-        loop, connection = asyncio.get_running_loop(), self._open_connection
-
-        def run() -> None:
-            result = work(connection)
-            with suppress(RuntimeError):  # the loop was closed meanwhile: nobody is left to hear of it
-                loop.call_soon_threadsafe(landed, result)
-
-        self._executor.submit(run)
+        self._thread.start(partial(work, self._open_connection), landed)
 
     @property
     def _open_connection(self) -> sqlite3.Connection:
@@ -90,8 +82,8 @@ class DatabaseThread:
         """Close the connection once all work is done, and end the thread."""
         connection, self._connection = self._connection, None
         if connection is not None:
-            await asyncio.get_running_loop().run_in_executor(self._executor, connection.close)
-        self._executor.shutdown()
+            await self._thread.run(connection.close)
+        self._thread.end()
 
 
 def _connect(path: Path, busy_timeout_s: float) -> sqlite3.Connection:

@@ -12,19 +12,22 @@ from pydantic import BaseModel
 
 from perdure import QueryRecord, Session, SessionSummary
 from perdure.integrations.mcp.binding import own_tags
+from perdure.integrations.mcp.recording import cut
 
 __all__ = [
+    "VALUE_LENGTH",
     "CreatedSession",
     "ExtendedSession",
     "ListedSession",
     "SessionInfo",
     "SessionList",
     "TrackedQueryInfo",
+    "hanging",
     "told",
 ]
 
 VALUE_LENGTH = 500
-"""Characters shown of one value of a session's state."""
+"""Characters shown of one value of a session's state, and of one argument, summary or error of a query."""
 
 Status = Literal["active", "expired", "archived"]
 
@@ -58,7 +61,7 @@ class CreatedSession(BaseModel):
 
 
 class TrackedQueryInfo(BaseModel):
-    """One query of a session."""
+    """One query of a session. Long values are cut to their beginning."""
 
     position: int
     at: datetime
@@ -71,16 +74,16 @@ class TrackedQueryInfo(BaseModel):
 
     @classmethod
     def of(cls, query: QueryRecord) -> TrackedQueryInfo:
-        """The query as it is stored."""
+        """What is shown of a query: others than this integration may have put anything into it."""
         return cls(
             position=query.position or 0,
             at=query.timestamp,
             query_type=query.query_type,
-            parameters=query.parameters,
-            result_summary=query.result_summary,
+            parameters=_shown(query.parameters),
+            result_summary=cut(query.result_summary, VALUE_LENGTH),
             execution_time_ms=None if query.execution_time_ms is None else round(query.execution_time_ms, 3),
             cache_hit=query.cache_hit,
-            error=query.error,
+            error=cut(query.error, VALUE_LENGTH),
         )
 
 
@@ -97,6 +100,7 @@ class SessionInfo(BaseModel):
     last_accessed_at: datetime
     expires_at: datetime
     seconds_remaining: float
+    """For which it takes queries; 0 unless it is active."""
     archived_at: datetime | None
     total_queries: int
     cache_hits: int
@@ -110,9 +114,10 @@ class SessionInfo(BaseModel):
     def of(cls, session: Session) -> SessionInfo:
         """What is known of a session; of its queries, those that were loaded with it."""
         history = session.state.history
+        status = _status(archived=session.is_archived, expired=session.is_expired)
         return cls(
             session_id=session.id,
-            status=_status(archived=session.is_archived, expired=session.is_expired),
+            status=status,
             user_id=session.user_id,
             session_type=str(session.type),
             assets=session.assets,
@@ -120,7 +125,7 @@ class SessionInfo(BaseModel):
             created_at=session.created_at,
             last_accessed_at=session.last_accessed_at,
             expires_at=session.expires_at,
-            seconds_remaining=round(session.time_remaining.total_seconds(), 3),
+            seconds_remaining=round(session.time_remaining.total_seconds(), 3) if status == "active" else 0.0,
             archived_at=session.archived_at,
             total_queries=history.total_queries,
             cache_hits=history.cache_hits,
@@ -195,22 +200,27 @@ def told(answer: BaseModel, *, title: str) -> ToolResult:
     return ToolResult(content="\n".join([title, *_lines(facts)]), structured_content=facts)
 
 
+def hanging(text: str, indent: str) -> str:
+    """The text with all lines but the first indented, so that what was noted cannot look like a line of the answer."""
+    return f"\n{indent}".join(text.splitlines()) if text else text
+
+
 def _lines(facts: Mapping[str, Any], indent: str = "") -> Iterable[str]:
     for name, value in facts.items():
         if isinstance(value, dict) and value:
-            yield f"{indent}{name}:"
+            yield hanging(f"{indent}{name}:", indent + "  ")
             yield from _lines(value, indent + "  ")
         elif isinstance(value, list) and any(isinstance(item, dict) for item in value):
-            yield f"{indent}{name}:"
+            yield hanging(f"{indent}{name}:", indent + "  ")
             for item in value:
                 yield from _item(item, indent + "  ")
         else:
-            yield f"{indent}{name}: {_text(value)}"
+            yield hanging(f"{indent}{name}: {_text(value)}", indent + "  ")
 
 
 def _item(item: Any, indent: str) -> Iterable[str]:
     if not isinstance(item, dict):
-        yield f"{indent}- {_text(item)}"
+        yield hanging(f"{indent}- {_text(item)}", indent + "  ")
         return
     first = True
     for line in _lines(item, indent + "  "):
@@ -243,4 +253,4 @@ def _shown(values: Mapping[str, Any]) -> dict[str, Any]:
 
 def _short(value: Any) -> Any:
     text = value if isinstance(value, str) else str(value)
-    return value if len(text) <= VALUE_LENGTH else text[: VALUE_LENGTH - 1] + "…"
+    return value if len(text) <= VALUE_LENGTH else cut(text, VALUE_LENGTH)

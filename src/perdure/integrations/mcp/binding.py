@@ -15,15 +15,8 @@ from enum import StrEnum
 from typing import Any, Literal, TypeAlias
 from uuid import UUID
 
-from perdure import Session, SessionFilter, SessionStore
-from perdure.errors import (
-    ConfigurationError,
-    InvalidIdError,
-    QueryLimitExceededError,
-    SessionArchivedError,
-    SessionExpiredError,
-    SessionNotFoundError,
-)
+from perdure import SessionFilter, SessionStore
+from perdure.errors import ConfigurationError, InvalidIdError
 from perdure.store import UserSessions
 
 __all__ = ["CONVERSATION_KEYS", "Bind", "Binder", "Bound", "BoundBy", "checked_text", "is_label", "own_tags"]
@@ -87,11 +80,8 @@ class Binder:
             SessionExpiredError, SessionArchivedError, QueryLimitExceededError: it takes none.
         """
         sessions = self.sessions_of(principal)
-        session = await sessions.get_session(given, history=0)
-        if session is None:
-            raise SessionNotFoundError(UUID(given))
-        _refuse_unless_open(session, limit=self._store.settings.session_max_queries_per_session)
-        return Bound(sessions, session.id, BoundBy.ARGUMENT)
+        await sessions.ensure_active(given)
+        return Bound(sessions, UUID(given), BoundBy.ARGUMENT)
 
     async def of_conversation(self, label: str, principal: str | None) -> Bound | None:
         """The newest active session that was created in the conversation; None where there is none."""
@@ -116,16 +106,6 @@ def is_label(text: str) -> bool:
 def own_tags(tags: Iterable[str]) -> list[str]:
     """The tags that people gave: without those that stand for conversations."""
     return [tag for tag in tags if not is_label(tag)]
-
-
-def _refuse_unless_open(session: Session, *, limit: int) -> None:
-    if session.archived_at is not None:
-        raise SessionArchivedError(session.id, archived_at=session.archived_at)
-    if session.is_expired:
-        raise SessionExpiredError(session.id, expired_at=session.expires_at)
-    count = session.state.history.total_queries
-    if count >= limit:
-        raise QueryLimitExceededError(session.id, limit=limit, count=count, adding=1)
 
 
 def checked_text(given: Any) -> str:

@@ -44,11 +44,12 @@ def _must_authenticate() -> bool:
     Its middleware turns such calls away; should an application serve it without, nobody may become everybody.
     """
     try:
-        server = get_context().fastmcp
+        if get_context().fastmcp.auth is None:
+            return False
         get_http_request()
     except RuntimeError:  # no context, or another transport
         return False
-    return server.auth is not None
+    return True
 
 
 def _meta() -> Mapping[str, Any]:

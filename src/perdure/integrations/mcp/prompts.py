@@ -14,12 +14,13 @@ from pydantic import Field
 
 from perdure import QueryRecord, Session
 from perdure.errors import PerdureError, SessionNotFoundError
-from perdure.integrations.mcp.answers import SessionInfo
+from perdure.integrations.mcp.answers import VALUE_LENGTH, SessionInfo, hanging
 from perdure.integrations.mcp.binding import Binder
 from perdure.integrations.mcp.callers import current_caller
 from perdure.integrations.mcp.errors import explain
 from perdure.integrations.mcp.names import ToolNames
 from perdure.integrations.mcp.principals import PrincipalOf
+from perdure.integrations.mcp.recording import cut
 from perdure.integrations.mcp.resources import NOT_FOUND, protocol_error
 
 __all__ = ["SessionPrompts", "open_ends"]
@@ -64,7 +65,9 @@ def open_ends(session: Session) -> list[str]:
             failed.pop(question, None)
         else:
             failed[question] = query
-    ends = [f"{_question(query)} failed: {query.error}" for query in failed.values()]
+    ends = [
+        f"{cut(question, VALUE_LENGTH)} failed: {cut(query.error, VALUE_LENGTH)}" for question, query in failed.items()
+    ]
     whole = session.state.history.total_queries <= LOOKED_AT
     return ends + [f"nothing was asked about {asset} yet" for asset in session.assets if whole and asset not in asked]
 
@@ -85,13 +88,13 @@ def _lines(session: Session, names: ToolNames) -> Iterable[str]:
 
 
 def _section(title: str, lines: Iterable[str]) -> Sequence[str]:
-    shown = [f"- {line}" for line in lines]
+    shown = [hanging(f"- {line}", "  ") for line in lines]
     return ["", f"{title}:", *shown] if shown else []
 
 
 def _told(query: QueryRecord) -> str:
     came = f"failed: {query.error}" if query.error is not None else query.result_summary or "no summary"
-    return f"{query.position}. {_question(query)}: {came}"
+    return f"{query.position}. {cut(_question(query), VALUE_LENGTH)}: {cut(came, VALUE_LENGTH)}"
 
 
 def _question(query: QueryRecord) -> str:

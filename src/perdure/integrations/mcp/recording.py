@@ -83,7 +83,7 @@ class Recorder:
             async with query:
                 result = await work()
                 outcome = _described(describe, result)
-                query.error = outcome.error
+                query.error = cut(outcome.error, self.summary_length)
                 # The tool may have said it better, by `current_call().query.result_summary`.
                 query.result_summary = cut(query.result_summary or outcome.summary, self.summary_length)
         finally:
