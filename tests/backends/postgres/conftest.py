@@ -5,15 +5,13 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from tests.backends.servers import running
+from tests.backends.servers import EMPTY, running
 from tests.effort import LONG
 
 from perdure.backends.sql.postgres import PostgresBackend
-from perdure.backends.sql.tables import metadata
 from perdure.testing.servers import PostgresBinaries, PostgresServer, available_postgres_binaries
 
 KEPT = "perdure_kept"
-TABLES = ", ".join(f"perdure.{name}" for name in metadata.tables)
 
 
 @pytest.fixture(
@@ -35,5 +33,5 @@ def made_url(postgres_server: PostgresServer) -> str:
 @pytest.fixture
 def sessions_url(postgres_server: PostgresServer, made_url: str) -> str:
     """The URL of a database with the schema and no session in it."""
-    running(postgres_server).execute(f"TRUNCATE {TABLES}", database=KEPT)
+    running(postgres_server).execute(EMPTY, database=KEPT)
     return made_url

@@ -14,6 +14,8 @@ from typing import Any
 from uuid import UUID
 
 import pytest
+from tests.backends.postgres.conftest import KEPT
+from tests.backends.servers import TRUNCATE, running
 
 from perdure import SessionFilter
 from perdure.backends.sql.postgres import PostgresBackend, reading, writing
@@ -152,6 +154,14 @@ WORK: dict[str, Work] = {
     "reading": _read,
 }
 
+
+@pytest.fixture
+def sessions_url(postgres_server: PostgresServer, made_url: str) -> str:
+    """The URL of a database with the schema, of which the server knows nothing yet."""
+    running(postgres_server).execute(TRUNCATE, database=KEPT)
+    return made_url
+
+
 every_work = pytest.mark.parametrize("name", WORK)
 
 
@@ -221,7 +231,7 @@ async def test_nothing_goes_through_a_whole_table(
     """On empty tables, as the first process to use a database does; and on such as have been analysed."""
     if sessions is not None:
         await fill(sessions_url, upto=sessions)
-        postgres_server.execute("ANALYZE", database="perdure_kept")
+        postgres_server.execute("ANALYZE", database=KEPT)
     async with undone(sessions_url) as connection:
         plans = await plans_of(connection, WORK[name])
 

@@ -6,7 +6,8 @@ from typing import ClassVar
 
 import pytest
 from hypothesis.stateful import run_state_machine_as_test
-from tests.backends.postgres.conftest import KEPT, TABLES
+from tests.backends.postgres.conftest import KEPT
+from tests.backends.servers import EMPTY
 from tests.backends.test_state_machine import BackendMachine, effort
 from tests.effort import LONG
 
@@ -23,7 +24,7 @@ class PostgresMachine(BackendMachine):
     def fresh(self) -> SessionBackend:
         if not hasattr(self, "begun"):
             self.begun = True
-            self.server.execute(f"TRUNCATE {TABLES}", database=KEPT)
+            self.server.execute(EMPTY, database=KEPT)
         return PostgresBackend(self.server.url_of(KEPT))
 
     def teardown(self) -> None:

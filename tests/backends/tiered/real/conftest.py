@@ -5,14 +5,12 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from tests.backends.servers import running
+from tests.backends.servers import EMPTY, running
 
 from perdure.backends.sql.postgres import PostgresBackend
-from perdure.backends.sql.tables import metadata
 from perdure.testing.servers import PostgresServer
 
 KEPT = "perdure_tiers"
-TABLES = ", ".join(f"perdure.{name}" for name in metadata.tables)
 
 
 @pytest.fixture(scope="session")
@@ -26,5 +24,5 @@ def made_url(postgres_server: PostgresServer) -> str:
 @pytest.fixture
 def archive_url(postgres_server: PostgresServer, made_url: str) -> str:
     """The URL of a database with the schema and no session in it, on a Postgres that runs."""
-    running(postgres_server).execute(f"TRUNCATE {TABLES}", database=KEPT)
+    running(postgres_server).execute(EMPTY, database=KEPT)
     return made_url
