@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,9 @@ pytest_plugins = ["perdure.testing.plugin"]
 def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A SQLite file with the schema in it: copying it is faster than making it."""
     path = tmp_path_factory.mktemp("empty") / "sessions.db"
-    asyncio.run(SqliteBackend(path).schema.create())
+    # On a thread of its own: whoever asks for it first may be in a loop, where another one cannot be run.
+    with ThreadPoolExecutor(1) as thread:
+        thread.submit(lambda: asyncio.run(SqliteBackend(path).schema.create())).result()
     return path
 
 
