@@ -552,6 +552,14 @@ class Hangs:
         await asyncio.Event().wait()
 
 
+class WaitsForWhatIsCancelled:
+    @hookimpl
+    async def session_created(self) -> None:
+        other = asyncio.create_task(asyncio.Event().wait())
+        other.cancel()
+        await other
+
+
 async def test_one_that_raises_or_hangs_is_logged_by_name_and_disturbs_nobody(
     observer: Observer, logs: list[MutableMapping[str, Any]]
 ) -> None:
@@ -568,6 +576,24 @@ async def test_one_that_raises_or_hangs_is_logged_by_name_and_disturbs_nobody(
             ("query_tracked", "Raises", "ValueError"),
         )
     ]
+
+
+async def test_a_cancellation_within_a_plugin_is_its_own_failure_and_one_of_the_caller_is_the_callers(
+    observer: Observer, logs: list[MutableMapping[str, Any]]
+) -> None:
+    async with opened(WaitsForWhatIsCancelled(), observer) as store:
+        await store.create_session(["A"], "equity")
+    assert observer.names() == ["session_created"]
+    assert [(entry["plugin"], entry["error"]) for entry in logs] == [("WaitsForWhatIsCancelled", "PluginError")]
+
+    async with opened(Hangs(), observer, hook_timeout_seconds=60) as store:
+        creating = asyncio.create_task(store.create_session(["A"], "equity"))
+        for _ in range(20):
+            await asyncio.sleep(0)
+        creating.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await creating
+    assert len(logs) == 1
 
 
 async def test_two_plugins_of_one_class_can_be_told_apart(logs: list[MutableMapping[str, Any]]) -> None:
