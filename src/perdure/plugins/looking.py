@@ -16,9 +16,6 @@ __all__ = ["Look", "Looking"]
 
 log = EventLog("perdure.plugins")
 
-ABANDONED_BELOW = 2
-"""A session that expires with fewer queries than this was abandoned."""
-
 
 @dataclass(frozen=True, slots=True)
 class Look:
