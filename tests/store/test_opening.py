@@ -104,7 +104,7 @@ async def test_whoever_is_cancelled_while_opening_leaves_nothing_open(stores: St
 
     opening.cancel()
     with pytest.raises(asyncio.CancelledError):
-        await opening
+        _ = await opening
 
     assert (await backend.health(now=stores.clock())).error is not None
 

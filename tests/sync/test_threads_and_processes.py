@@ -246,7 +246,7 @@ def test_an_answer_that_comes_just_when_the_time_is_up_is_the_answer(monkeypatch
         monkeypatch.setattr(future, "result", time_is_up)
         return future
 
-    with opened(MemoryBackend(), timeout=timedelta(seconds=5)) as store:
+    with opened(FaultyBackend(MemoryBackend()), timeout=timedelta(seconds=5)) as store:
         monkeypatch.setattr("perdure.sync.loop_thread.asyncio.run_coroutine_threadsafe", answered_too_late)
         assert store.create_session(["A"], "equity").version == 1
 
