@@ -245,3 +245,9 @@ def test_plugins_are_listed_and_a_broken_one_is_named(perdure: CommandLine, monk
 
     install(monkeypatch, group="perdure.plugins", name="extra", value="tests.test_hooks:MISSPELT")
     assert "sesion_created" in perdure.error("plugins", code=2)
+
+
+def test_the_help_of_the_report_names_its_extra() -> None:
+    shown = CommandLine().text("report", "--help")
+
+    assert "extra report." in " ".join(shown.replace("`", "").split())

@@ -51,7 +51,7 @@ async def report(
     days: Days = 30,
     title: Annotated[str, typer.Option(help="What the page is called.")] = "Sessions",
 ) -> None:
-    """Write the same with charts as one page of HTML that needs no network. It needs the extra perdure[report]."""
+    """Write the same with charts as one page of HTML that needs no network. It needs the extra `report`."""
     async with run.open_store(sweeping=False) as store:
         found = await SessionAnalytics(store).get_session_stats(user, session_type, days, top=12)
     page = html_report(found, title=title)
