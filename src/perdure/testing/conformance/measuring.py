@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -32,6 +32,8 @@ from perdure.testing.conformance.steps import (
 __all__ = ["MeasuringPromises"]
 
 DAY = timedelta(days=1)
+
+FIRST_INSTANT, LAST_INSTANT = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
 
 LONG_LIFE = {"expires_at": START + 30 * DAY}
 
@@ -192,6 +194,11 @@ class MeasuringPromises:
             ({"since": START + HOUR, "until": START + 6 * HOUR}, {1}),
             ({"since": START + 3 * DAY, "until": START}, set()),
             ({"user_id": "ann", "since": START + 2 * DAY}, {5}),
+            ({"since": FIRST_INSTANT, "until": LAST_INSTANT}, {0, 1, 2, 3, 4, 5}),
+            ({"user_id": "ann", "since": FIRST_INSTANT}, {0, 1, 5}),
+            ({"since": LAST_INSTANT - 10 * DAY}, set()),
+            ({"since": LAST_INSTANT}, set()),
+            ({"until": FIRST_INSTANT}, set()),
             ({"session_type": "macro", "since": START + HOUR, "until": START + 2 * DAY}, {2}),
         ],
     )
