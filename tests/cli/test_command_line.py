@@ -240,10 +240,10 @@ def test_a_url_is_shown_without_its_password(url: str, shown: str) -> None:
 
 def test_plugins_are_listed_and_a_broken_one_is_named(perdure: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
     assert perdure.run("plugins").stderr.startswith("no plugins")
-    install(monkeypatch, group="perdure.plugins", name="extra", value="tests.test_hooks:INSTALLED")
+    install(monkeypatch, group="perdure.plugins", name="extra", value="tests.hooks.test_registering:INSTALLED")
     assert "extra   perdure-extra 1.0" in perdure.text("plugins")
 
-    install(monkeypatch, group="perdure.plugins", name="extra", value="tests.test_hooks:MISSPELT")
+    install(monkeypatch, group="perdure.plugins", name="extra", value="tests.hooks.test_registering:MISSPELT")
     assert "sesion_created" in perdure.error("plugins", code=2)
 
 
