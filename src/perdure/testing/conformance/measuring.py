@@ -376,6 +376,16 @@ class MeasuringPromises:
         assert await backend.record([older], at=EXPIRY) == [True]
         assert await measured(backend) == expected
 
+    @pytest.mark.parametrize("order", [(1, 2), (2, 1)], ids=["older first", "newer first"])
+    async def test_of_two_records_in_one_call_the_one_of_the_higher_version_stays(
+        self, backend: SessionBackend, order: tuple[int, int]
+    ) -> None:
+        versions = {1: stored_session(queries=numbered(1)), 2: stored_session(queries=numbered(2), version=2)}
+        both = [replace(versions[version], id=versions[1].id) for version in order]
+        assert await backend.record(both, at=START) == [True, True]
+        counts = await measured(backend)
+        assert (counts["sessions"], counts["queries"]) == (1, 2)
+
     async def test_a_session_that_is_kept_counts_as_what_it_is_whatever_was_recorded(
         self, backend: SessionBackend
     ) -> None:
