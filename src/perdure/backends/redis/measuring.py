@@ -26,7 +26,7 @@ from perdure.logs import EventLog
 from perdure.models import Measured, Measures, Page, SessionFilter, SessionMetrics, StatsFilter, StoredSession
 from perdure.models.times import EPOCH, from_micros, to_micros
 
-__all__ = ["Measuring", "purged_text"]
+__all__ = ["AT_ONCE", "Measuring", "purged_text"]
 
 log = EventLog("perdure.redis")
 
