@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import csv
+import gc
 import io
 import json
 from datetime import timedelta
@@ -210,6 +211,23 @@ async def test_a_file_appears_when_it_is_complete_or_not_at_all(
     assert reached == [1, 2, 3]
     assert file.read_bytes().decode() == await SessionAnalytics(store).export_session_metrics("csv")
     assert [path.name for path in folder.iterdir()] == ["metrics.csv"]
+
+
+@pytest.mark.parametrize("form", ["json", "jsonl", "csv"])
+async def test_a_stream_stays_open_also_where_the_export_fails(
+    store: SessionStore, clock: ManualClock, form: Any
+) -> None:
+    await three(store, clock)
+    stream = io.BytesIO()
+
+    def fails(count: int) -> None:
+        raise RuntimeError("stopped")
+
+    with pytest.raises(RuntimeError, match="stopped"):
+        await SessionAnalytics(store).export_session_metrics(form, stream, progress=fails)
+    gc.collect()
+
+    assert not stream.closed
 
 
 async def test_an_unknown_format_is_refused_and_writes_nothing(store: SessionStore, tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta, timezone
 from typing import Any
 
 import pytest
@@ -198,6 +198,8 @@ async def test_rankings_are_as_long_as_was_asked(store: SessionStore, clock: Man
         {"days": 40_000},
         {"since": datetime(2026, 1, 1)},  # noqa: DTZ001 (naive on purpose)
         {"until": "2026-01-01"},
+        {"until": datetime(1, 1, 2, tzinfo=UTC)},
+        {"until": datetime.max.replace(tzinfo=timezone(timedelta(hours=-1)))},
         {"user_id": ""},
         {"session_type": "No Slug"},
         {"top": -1},

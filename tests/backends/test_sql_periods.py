@@ -35,6 +35,9 @@ def parts_of(since: datetime | None, until: datetime | None, at: datetime) -> li
 @example(None, None, MIDNIGHT)
 @example(MIDNIGHT + timedelta(hours=1), MIDNIGHT + timedelta(hours=2), MIDNIGHT + timedelta(minutes=90))
 @example(datetime(1970, 1, 1, 1, tzinfo=UTC), None, datetime(1969, 12, 31, 23, tzinfo=UTC))
+@example(datetime(9999, 12, 15, tzinfo=UTC), None, datetime(9999, 12, 20, tzinfo=UTC))
+@example(datetime.max.replace(tzinfo=UTC), None, MIDNIGHT)
+@example(datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC), datetime(9999, 12, 31, tzinfo=UTC))
 def test_every_instant_of_a_period_is_in_one_part_and_no_other_in_any(
     since: datetime | None, until: datetime | None, at: datetime
 ) -> None:

@@ -240,8 +240,14 @@ def test_a_url_is_shown_without_its_password(url: str, shown: str) -> None:
 
 def test_plugins_are_listed_and_a_broken_one_is_named(perdure: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
     assert perdure.run("plugins").stderr.startswith("no plugins")
-    install(monkeypatch, group="perdure.plugins", name="extra", value="tests.test_hooks:INSTALLED")
+    install(monkeypatch, group="perdure.plugins", name="extra", value="tests.hooks.test_registering:INSTALLED")
     assert "extra   perdure-extra 1.0" in perdure.text("plugins")
 
-    install(monkeypatch, group="perdure.plugins", name="extra", value="tests.test_hooks:MISSPELT")
+    install(monkeypatch, group="perdure.plugins", name="extra", value="tests.hooks.test_registering:MISSPELT")
     assert "sesion_created" in perdure.error("plugins", code=2)
+
+
+def test_the_help_of_the_report_names_its_extra() -> None:
+    shown = CommandLine().text("report", "--help")
+
+    assert "extra report." in " ".join(shown.replace("`", "").split())

@@ -14,6 +14,7 @@ import pytest
 from tests.cli.running import CommandLine
 
 from perdure import Settings
+from perdure.testing.servers import ValkeyServer
 
 
 def problems(examination: dict[str, Any]) -> list[str]:
@@ -148,6 +149,41 @@ def test_a_last_sweep_of_long_ago_is_a_finding(perdure: CommandLine, monkeypatch
 
 def test_a_store_in_memory_needs_no_schema() -> None:
     assert CommandLine("memory://").json("doctor")["tiers"]["store"]["backend"] == "memory"
+
+
+def test_what_a_server_is_set_up_to_lose_is_a_warning_and_no_failure() -> None:
+    with ValkeyServer(durability="none", maxmemory_policy="allkeys-lru") as server:
+        perdure = CommandLine(server.url)
+        perdure.session()
+
+        examination, shown = perdure.json("doctor"), perdure.text("doctor")
+
+    warnings = [finding["what"] for finding in examination["findings"] if finding["level"] == "warning"]
+    assert (examination["ok"], problems(examination)) == (True, [])
+    assert any("allkeys-lru" in warning for warning in warnings)
+    assert any("disk" in warning for warning in warnings)
+    assert shown.count("warning: store: ") == len(warnings)
+
+
+def test_the_archive_of_two_tiers_is_examined_and_not_made(machine: Path) -> None:
+    words = ["--url", "memory://", "--archive", "sqlite:///archive.db", "doctor"]
+
+    examination = CommandLine().json(*words, code=1)
+
+    assert problems(examination) == ["sqlite: there is no file archive.db; run `perdure db create`"]
+    assert not (machine / "archive.db").exists()
+    CommandLine("sqlite:///archive.db").session()
+    assert CommandLine().json(*words)["tiers"].keys() == {"hot", "archive"}
+
+
+def test_a_tier_that_is_away_does_not_hide_the_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PERDURE_ACKNOWLEDGE", "hot")
+    words = ["--url", "memory://", "--archive", "postgresql://127.0.0.1:1/nowhere", "doctor"]
+
+    examination = CommandLine().json(*words, code=1)
+
+    assert (examination["tiers"]["hot"]["ok"], examination["tiers"]["archive"]["ok"]) == (True, False)
+    assert [what.partition(":")[0] for what in problems(examination)] == ["archive does not answer"]
 
 
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may write everything")

@@ -187,6 +187,28 @@ def test_a_service_that_finds_its_backend_away_waits_longer_each_time(
     assert (result.exit_code, pauses) == (0, [15, 30, 48, 48, 15, 48])
 
 
+def test_a_service_outlives_a_backend_that_is_away_for_weeks(
+    perdure: CommandLine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rounds = 0
+
+    async def sweep(store: SessionStore, limit: int | None = None) -> CleanupReport:
+        raise BackendUnavailableError("sqlite", "no answer")
+
+    async def wait(stopping: asyncio.Event, *, seconds: float) -> None:
+        nonlocal rounds
+        rounds += 1
+        if rounds == 1_100:  # a power of two that no float holds
+            stopping.set()
+
+    monkeypatch.setattr(SessionStore, "cleanup_expired_sessions", sweep)
+    monkeypatch.setattr("perdure.cli.maintain.wait_for", wait)
+
+    result = perdure.run("maintain")
+
+    assert (result.exit_code, rounds) == (0, 1_100)
+
+
 def test_a_round_ends_where_a_whole_batch_fails(perdure: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
     session, rounds = perdure.session(), list[int | None]()
     monkeypatch.setenv("PERDURE_SWEEP_BATCH", "1")

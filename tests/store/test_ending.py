@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import MutableMapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import uuid4
@@ -11,7 +12,15 @@ import pytest
 from tests.store.stores import Stores, present
 
 from perdure import QueryRecord, Session, SessionStore
-from perdure.errors import InvalidInputError, InvalidTTLError, SessionExistsError, SessionNotFoundError
+from perdure.backends import Archived, ArchiveOutcome, Deliver, ForwardingBackend, SessionBackend
+from perdure.errors import (
+    InvalidInputError,
+    InvalidTTLError,
+    SessionExistsError,
+    SessionNotFoundError,
+    StorageFullError,
+)
+from perdure.models import StoredSession
 from perdure.testing import START, ManualClock
 
 HOUR = timedelta(hours=1)
@@ -147,6 +156,32 @@ async def test_archiving_makes_a_session_readable_only(store: SessionStore, sess
     assert (archived.is_archived, archived.archived_at) == (True, START)
     assert await store.archive_session(session.id) is False
     assert await store.archive_session(uuid4()) is False
+
+
+class Full(ForwardingBackend):
+    """Takes what is archived, and has no room to move it; or says so of each session alone."""
+
+    def __init__(self, inner: SessionBackend, *, each_alone: bool) -> None:
+        super().__init__(inner)
+        self.each_alone = each_alone
+
+    async def archive(self, sessions: Sequence[StoredSession], *, at: datetime, deliver: Deliver) -> list[Archived]:
+        if self.each_alone:
+            return [Archived(each.id, ArchiveOutcome.FAILED, "the disk is full") for each in sessions]
+        raise StorageFullError(self.name, "the disk is full")
+
+
+@pytest.mark.parametrize("each_alone", [False, True])
+async def test_what_was_archived_by_hand_is_so_whatever_keeps_it_from_being_moved(
+    each_alone: bool, stores: Stores, session: Session, logs: list[MutableMapping[str, Any]]
+) -> None:
+    store = await stores.open(Full(stores.backend(), each_alone=each_alone))
+
+    assert await store.archive_session(session.id) is True
+
+    assert present(await store.get_session(session.id)).is_archived
+    (told,) = [entry for entry in logs if entry["event"] == "archiving.unfinished"]
+    assert (told["session_id"], "the disk is full" in told["error"]) == (str(session.id), True)
 
 
 async def test_an_expired_session_can_be_archived_by_hand(

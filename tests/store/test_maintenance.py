@@ -490,6 +490,26 @@ async def test_closing_does_not_wait_for_ever_for_a_round_that_hangs(
     spy.gate.set()
 
 
+async def test_closing_that_is_cancelled_ends_the_round_and_can_be_done_again(
+    stores: Stores, clock: ManualClock
+) -> None:
+    await several(await stores.open(), 1)
+    clock.advance(HOUR)
+    store, spy = await stores.spied(sweep_on_open=True)
+    spy.gate.clear()
+    await spy.arrived.wait()
+
+    closing = asyncio.create_task(store.aclose())
+    for _ in range(5):
+        await asyncio.sleep(0)
+    closing.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await closing
+    await store.aclose()
+
+    assert [task for task in asyncio.all_tasks() if task is not asyncio.current_task()] == []
+
+
 async def test_entering_a_store_that_was_awaited_begins_no_second_maintenance(stores: Stores) -> None:
     store = await stores.open(sweep_on_open=True, sweep_in_background=True)
     await at_rest(store)

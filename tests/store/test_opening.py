@@ -11,7 +11,7 @@ from uuid import uuid4
 import pytest
 from tests.store.stores import QUIET, Stores, present
 
-from perdure import QueryRecord, SessionStore, Settings, close_session_store, get_session_store
+from perdure import QueryRecord, SessionStore, Settings, close_session_store, get_session_store, hookimpl
 from perdure.errors import BackendClosedError, ConfigurationError, PerdureError
 from perdure.store import default_path
 
@@ -86,6 +86,28 @@ async def test_a_store_is_closed_when_its_block_raises() -> None:
         async with SessionStore.open("memory://") as store:
             raise ZeroDivisionError
     assert not (await store.health()).ok
+
+
+class SlowToOpen:
+    def __init__(self) -> None:
+        self.told = asyncio.Event()
+
+    @hookimpl
+    async def store_opened(self) -> None:
+        self.told.set()
+        await asyncio.Event().wait()
+
+
+async def test_whoever_is_cancelled_while_opening_leaves_nothing_open(stores: Stores) -> None:
+    slow, backend = SlowToOpen(), stores.backend()
+    opening = asyncio.create_task(stores.open(backend, plugins=[slow], hook_timeout_seconds=60))
+    await slow.told.wait()
+
+    opening.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        _ = await opening
+
+    assert (await backend.health(now=stores.clock())).error is not None
 
 
 async def test_what_was_acknowledged_is_there_after_opening_again(stores: Stores) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import subprocess
@@ -9,10 +10,11 @@ import sys
 import textwrap
 import threading
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextvars import ContextVar
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 from uuid import UUID
 
 import pytest
@@ -226,6 +228,27 @@ def test_a_time_out_of_the_work_itself_is_not_taken_for_one_of_the_call() -> Non
 
     with opened(Stuck(), timeout=timedelta(seconds=5)) as store, pytest.raises(TimeoutError, match="its own"):
         store.run(times_out)
+
+
+def test_an_answer_that_comes_just_when_the_time_is_up_is_the_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    submit = asyncio.run_coroutine_threadsafe
+
+    def answered_too_late(work: Any, loop: asyncio.AbstractEventLoop) -> Future[Any]:
+        future = submit(work, loop)
+        result = future.result
+
+        def time_is_up(timeout: float | None = None) -> Any:
+            answer = result()
+            if timeout is not None:
+                raise TimeoutError
+            return answer
+
+        monkeypatch.setattr(future, "result", time_is_up)
+        return future
+
+    with opened(FaultyBackend(MemoryBackend()), timeout=timedelta(seconds=5)) as store:
+        monkeypatch.setattr("perdure.sync.loop_thread.asyncio.run_coroutine_threadsafe", answered_too_late)
+        assert store.create_session(["A"], "equity").version == 1
 
 
 def test_a_call_that_is_cancelled_on_its_loop_says_so() -> None:

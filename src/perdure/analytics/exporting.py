@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import io
 import json
 from collections.abc import AsyncIterable, Callable, Iterable, Mapping
 from typing import Any, BinaryIO, Literal, Protocol, get_args
@@ -94,8 +93,7 @@ class _Csv:
     """A line of names, then one line for each session; lists and counts in one cell, parted by semicolons."""
 
     def __init__(self, stream: BinaryIO) -> None:
-        self._text = io.TextIOWrapper(stream, encoding="utf-8", newline="", write_through=True)
-        self._rows = csv.DictWriter(self._text, list(SessionMetrics.model_fields))
+        self._rows = csv.DictWriter(_Encoded(stream), list(SessionMetrics.model_fields))
 
     def begin(self) -> None:
         self._rows.writeheader()
@@ -104,8 +102,17 @@ class _Csv:
         self._rows.writerow({name: _cell(value) for name, value in metrics.model_dump(mode="json").items()})
 
     def end(self) -> None:
-        self._text.flush()
-        self._text.detach()
+        pass
+
+
+class _Encoded:
+    """Text that goes into a stream as UTF-8. A `TextIOWrapper` would close the stream when it is forgotten."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        return self._stream.write(text.encode())
 
 
 _WRITERS: Mapping[str, Callable[[BinaryIO], _Writer]] = {"json": _Json, "jsonl": _JsonLines, "csv": _Csv}

@@ -180,13 +180,20 @@ def _filter(
     if since is not None:
         since = to_utc(since, name="since")
     elif days is not None:
-        since = (now if end is None else end) - timedelta(days=days)
+        since = _days_before(now if end is None else end, days)
     return StatsFilter(
         user_id=None if user_id is None else checked_name(user_id, what="user_id"),
         session_type=None if session_type is None else checked_type(session_type),
         since=since,
         until=end,
     )
+
+
+def _days_before(end: datetime, days: int) -> datetime:
+    try:
+        return end - timedelta(days=days)
+    except OverflowError:
+        raise InvalidInputError(f"there is no time {days:,} days before {end:%Y-%m-%d}") from None
 
 
 async def _first(metrics: AsyncIterator[SessionMetrics]) -> AsyncIterator[SessionMetrics]:

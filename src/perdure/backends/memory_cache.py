@@ -19,8 +19,8 @@ TICKET_LIFETIME_S = 60.0
 SHARED_S = 1.0
 """How old a ticket may be to be given to one more reader: a copy is as old as its ticket, and a ticket that its taker
 never used must not keep the place empty."""
-MOST_COPIES = 10_000
-"""Copies kept at once; the oldest make room."""
+MOST = 10_000
+"""Copies kept at once, and tickets: what readers asked for and did not find leaves one each. The oldest make room."""
 
 
 @dataclass
@@ -53,7 +53,10 @@ class MemoryCache:
         ticket, taken_at = self._kept.tickets.get(session_id, ("", -math.inf))
         if taken_at + SHARED_S <= now:
             ticket = uuid7().hex
+            self._kept.tickets.pop(session_id, None)
             self._kept.tickets[session_id] = ticket, now
+            while len(self._kept.tickets) > MOST:
+                del self._kept.tickets[next(iter(self._kept.tickets))]
         return ticket
 
     async def fill(self, session: StoredSession, *, ticket: str, lifetime: timedelta) -> bool:
@@ -66,7 +69,7 @@ class MemoryCache:
         del self._kept.tickets[session.id]
         self._kept.copies.pop(session.id, None)
         self._kept.copies[session.id] = session.copy(), ends
-        while len(self._kept.copies) > MOST_COPIES:
+        while len(self._kept.copies) > MOST:
             del self._kept.copies[next(iter(self._kept.copies))]
         return True
 

@@ -31,7 +31,7 @@ Url = Annotated[
     typer.Option(
         "--url",
         metavar="URL",
-        help="Where the sessions are: sqlite:///FILE. Default: PERDURE_URL, else a file of your own.",
+        help="Where the sessions are: sqlite:///FILE, redis://HOST, … Default: PERDURE_URL, else a file of your own.",
         rich_help_panel=PANEL,
     ),
 ]

@@ -44,9 +44,12 @@ _REMEDIES: dict[type[PerdureError], str] = {
 }
 
 
+_STYLES = {"problem": "bold red", "warning": "bold yellow", "note": "bold cyan"}
+
+
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """Something to know (`note`) or to mend (`problem`), and how."""
+    """Something to know (`note`), that works and should not stay so (`warning`), or to mend (`problem`), and how."""
 
     level: str
     what: str
@@ -114,7 +117,7 @@ async def _examine_store(run: Run, settings: Settings, seen: Examination) -> Non
         seen.findings.append(Finding("note", what, "run `perdure demo`"))
         return
     store = run.open_store(sweeping=False)
-    if await _schema_is_sound(settings.url, seen):
+    if await _schema_is_sound(settings.archive or settings.url, seen):
         async with store:
             seen.tiers = dict((await store.health()).tiers)
         for name, tier in seen.tiers.items():
@@ -127,7 +130,10 @@ async def _schema_is_sound(url: str | None, seen: Examination) -> bool:
         schema = schema_of(url)
     except ConfigurationError:
         return True  # there is a store, as we know, so that it is one without a schema
-    differences = await schema.verify()
+    try:
+        differences = await schema.verify()
+    except BackendUnavailableError:
+        return True  # nobody can change it; opening it says so, or its health, where the other tier goes on without
     for difference in differences:
         remedy = "see above" if "run `" in difference else "restore the database from a backup, or export and import it"
         seen.findings.append(Finding("problem", f"the database is not as expected: {difference}", remedy))
@@ -138,6 +144,9 @@ def _examine_tier(name: str, tier: BackendHealth, settings: Settings, seen: Exam
     if not tier.ok:
         what = f"{name} does not answer: {tier.error or 'no reason given'}"
         seen.findings.append(Finding("problem", what, _REMEDIES[BackendUnavailableError]))
+    for warning in tier.warnings:
+        do = "see the runbook on the page on two tiers, and the page on the backend: which of it matters to you"
+        seen.findings.append(Finding("warning", f"{name}: {warning}", do))
     if not tier.due:
         return
     now = datetime.now(UTC)
@@ -176,7 +185,7 @@ def _show(run: Run, seen: Examination) -> None:
         run.out.print(_tier_table(name, tier))
     run.out.print()
     for finding in seen.findings:
-        style = "bold red" if finding.level == "problem" else "bold cyan"
+        style = _STYLES[finding.level]
         run.out.print(Text.assemble((f"{finding.level}: ", style), one_line(finding.what)))
         run.out.print(Text(f"  → {finding.do}"))
     if seen.ok:

@@ -24,6 +24,9 @@ ROLL_UP_BATCH = 1_000
 RETRY_S = 15.0
 """First pause after a round that failed as a whole; each further one is twice as long, up to the interval."""
 
+MOST_DOUBLINGS = 30
+"""500 years: longer than any interval. A number that grew on would not fit a float one day."""
+
 MISSED_INTERVALS = 2
 """So many intervals without a sweep, and nobody is sweeping."""
 
@@ -103,7 +106,7 @@ async def maintain(
                     failures = 0
                 except BackendError as error:
                     pause_s = min(interval_s, RETRY_S * 2**failures)
-                    failures += 1
+                    failures = min(failures + 1, MOST_DOUBLINGS)
                     complain(f"{error}; trying again in {pause_s / 60:g} minutes")
                 await wait_for(stopping, seconds=pause_s)
 

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, BinaryIO, Literal, cast
+from typing import Annotated, Literal, cast
 
 import typer
 
@@ -14,8 +11,7 @@ from perdure.analytics import SessionAnalytics, html_report
 from perdure.cli.charts import stats_view
 from perdure.cli.command import Run, command
 from perdure.cli.output import count_of, counted
-from perdure.cli.transfer import STREAM
-from perdure.files import whole_file
+from perdure.cli.transfer import STREAM, destination
 
 __all__ = ["register_statistics"]
 
@@ -51,11 +47,11 @@ async def report(
     days: Days = 30,
     title: Annotated[str, typer.Option(help="What the page is called.")] = "Sessions",
 ) -> None:
-    """Write the same with charts as one page of HTML that needs no network. It needs the extra perdure[report]."""
+    """Write the same with charts as one page of HTML that needs no network. It needs the extra `report`."""
     async with run.open_store(sweeping=False) as store:
         found = await SessionAnalytics(store).get_session_stats(user, session_type, days, top=12)
     page = html_report(found, title=title)
-    with _written(file) as stream:
+    with destination(file) as stream:
         stream.write(page.encode())
     if file == STREAM:
         return
@@ -79,7 +75,7 @@ async def metrics(
     async with run.open_store(sweeping=False) as store:
         analytics = SessionAnalytics(store)
         expected = (await analytics.get_session_stats(user, session_type, days)).total_sessions
-        with _written(file) as stream, counted(run.err, "writing", total=expected) as reached:
+        with destination(file) as stream, counted(run.err, "writing", total=expected) as reached:
             written = await analytics.export_session_metrics(
                 cast(Literal["json", "jsonl", "csv"], chosen),  # checked there
                 stream,
@@ -92,13 +88,3 @@ async def metrics(
         run.say(f"wrote {count_of(written, 'session')}")
     elif not run.answer({"file": file, "format": chosen, "sessions": written}):
         run.out.print(f"wrote {count_of(written, 'session')} to {file}", soft_wrap=True)
-
-
-@contextmanager
-def _written(file: str) -> Iterator[BinaryIO]:
-    if file == STREAM:
-        yield sys.stdout.buffer
-        sys.stdout.buffer.flush()
-        return
-    with whole_file(Path(file)) as stream:
-        yield stream

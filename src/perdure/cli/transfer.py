@@ -22,7 +22,7 @@ from perdure.errors import ConfigurationError
 from perdure.files import whole_file
 from perdure.store import ImportReport, schema_of
 
-__all__ = ["register_transfer"]
+__all__ = ["STREAM", "destination", "register_transfer"]
 
 STREAM = "-"
 """In place of a file: stdin or stdout."""
@@ -42,7 +42,7 @@ async def export_sessions(
     exported, failed = 0, dict[str, str]()
     async with run.open_store(sweeping=False) as store:
         expected = (await store.get_totals()).sessions
-        with _destination(file) as lines, counted(run.err, "exporting", total=expected) as reached:
+        with destination(file) as lines, counted(run.err, "exporting", total=expected) as reached:
             async for session in store.export_sessions():
                 try:
                     line = json.dumps(session.to_dict(), ensure_ascii=False, allow_nan=False, separators=(",", ":"))
@@ -159,7 +159,7 @@ def _source(file: str) -> Iterator[tuple[BinaryIO, int | None]]:
 
 
 @contextmanager
-def _destination(file: str) -> Iterator[BinaryIO]:
+def destination(file: str) -> Iterator[BinaryIO]:
     """Where to write. A file is put in place when all is written and on the disk, and left as it was otherwise."""
     if file == STREAM:
         yield sys.stdout.buffer

@@ -32,9 +32,22 @@ from perdure.models.filter import StatsFilter
 from perdure.models.query import UNREADABLE
 from perdure.models.stored import StoredSession
 
-__all__ = ["MEASURED_MOST", "Measured", "Measures", "SessionFacts", "bucket_of", "counts_of", "micros_of", "middle_of"]
+__all__ = [
+    "ABANDONED_BELOW",
+    "MEASURED_MOST",
+    "Measured",
+    "Measures",
+    "SessionFacts",
+    "bucket_of",
+    "counts_of",
+    "micros_of",
+    "middle_of",
+]
 
 LEADING_BITS = 5
+
+ABANDONED_BELOW = 2
+"""A session that expires with fewer queries than this was abandoned."""
 
 MEASURED_MOST = 2**43
 """The most that one duration counts: 279 years in ms, 101 days in µs. A million of them fit a database's integer."""
@@ -134,7 +147,7 @@ def counts_of(session: SessionFacts, bodies: Iterable[str], *, now: datetime) ->
         "sessions": 1,
         "archived": session.archived_at is not None,
         "expired": expired,
-        "abandoned": expired and session.total_queries < 2,
+        "abandoned": expired and session.total_queries < ABANDONED_BELOW,
         "queries": session.total_queries,
         "cache_hits": session.cache_hits,
         "lasted_ms": lasted,

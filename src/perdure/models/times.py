@@ -29,11 +29,15 @@ def to_utc(instant: datetime, *, name: str = "time") -> datetime:
     """The same instant in UTC.
 
     Raises:
-        InvalidInputError: `instant` has no time zone, so that nobody can say which instant it is.
+        InvalidInputError: `instant` has no time zone, so that nobody can say which instant it is; or UTC has no such
+            instant any more.
     """
     if not isinstance(instant, datetime) or instant.utcoffset() is None:
         raise InvalidInputError(f"{name} must be an aware datetime, for instance datetime.now(UTC); got {instant!r}")
-    return instant.astimezone(UTC)
+    try:
+        return instant.astimezone(UTC)
+    except OverflowError:
+        raise InvalidInputError(f"{name} must be in the years 1 to 9999 of UTC; got {instant!r}") from None
 
 
 def hours_of(given: float) -> timedelta:

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from perdure.errors import PerdureError
+from perdure.logs import EventLog
 from perdure.models import SessionFilter
 from perdure.store import SessionStore, StoreHealth
 
 __all__ = ["Look", "Looking"]
 
-ABANDONED_BELOW = 2
-"""A session that expires with fewer queries than this was abandoned."""
+log = EventLog("perdure.plugins")
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,11 +70,14 @@ class Looking:
         active: int | None = None
         counted_at = float("-inf")
         while True:
-            health = await store.health()
-            if self._count_every_s is not None and loop.time() >= counted_at + self._count_every_s:
-                counted_at, active = loop.time(), await _unarchived(store)
-            look = Look(health, None)
-            self._seen(look if active is None else Look(health, max(0, active - look.due)))
+            try:
+                health = await store.health()
+                if self._count_every_s is not None and loop.time() >= counted_at + self._count_every_s:
+                    counted_at, active = loop.time(), await _unarchived(store)
+                look = Look(health, None)
+                self._seen(look if active is None else Look(health, max(0, active - look.due)))
+            except Exception as error:  # noqa: BLE001 (what was seen would stay as it is for ever, and nobody know)
+                log.error("look.failed", error=type(error).__name__)
             await asyncio.sleep(self._every_s)
 
 

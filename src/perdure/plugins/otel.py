@@ -15,7 +15,8 @@ from uuid import UUID
 from perdure.errors import MissingExtraError
 from perdure.hookspecs import hookimpl
 from perdure.models import QueryRecord, SessionSummary
-from perdure.plugins.looking import ABANDONED_BELOW, Look, Looking
+from perdure.models.measures import ABANDONED_BELOW
+from perdure.plugins.looking import Look, Looking
 from perdure.plugins.names import FewNames
 from perdure.store import SessionStore
 

@@ -11,7 +11,8 @@ from math import nan
 from perdure.errors import BackendError, MissingExtraError
 from perdure.hookspecs import hookimpl
 from perdure.models import QueryRecord, SessionSummary
-from perdure.plugins.looking import ABANDONED_BELOW, Look, Looking
+from perdure.models.measures import ABANDONED_BELOW
+from perdure.plugins.looking import Look, Looking
 from perdure.plugins.names import FewNames
 from perdure.store import SessionStore
 

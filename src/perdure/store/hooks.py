@@ -153,8 +153,15 @@ class HookRelay:
         answer = function(*(facts[name] for name in implementation.argnames))
         if not inspect.isawaitable(answer):
             return answer
-        async with asyncio.timeout(self._timeout_seconds):
-            return await answer
+        try:
+            async with asyncio.timeout(self._timeout_seconds):
+                return await answer
+        except asyncio.CancelledError as cancelled:
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                raise
+            # Nobody cancelled the caller: what the plugin waited for was cancelled, and that is the plugin's failure.
+            raise PluginError("what it waited for was cancelled") from cancelled
 
 
 class Around:

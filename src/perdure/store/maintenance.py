@@ -167,15 +167,18 @@ class Maintenance:
 
     async def stop(self) -> None:
         """End it; a round that has begun may finish, within a few seconds."""
-        task, self._task = self._task, None
+        task = self._task
         if task is None:
             return
-        await asyncio.sleep(0)  # a round that is due begins, however soon after opening this is
-        with suppress(TimeoutError):
-            async with asyncio.timeout(CLOSING_PATIENCE_S), self._in_round:
-                pass  # between two rounds
-        task.cancel()
+        try:
+            await asyncio.sleep(0)  # a round that is due begins, however soon after opening this is
+            with suppress(TimeoutError):
+                async with asyncio.timeout(CLOSING_PATIENCE_S), self._in_round:
+                    pass  # between two rounds
+        finally:
+            task.cancel()  # also where who closes is cancelled: the backend may be closed next
         await asyncio.wait([task])
+        self._task = None
 
     async def _run(self) -> None:
         settings = self._core.settings

@@ -13,7 +13,7 @@ from uuid_utils.compat import uuid7
 from perdure.changes import Draft, check_active, check_room
 from perdure.differences import encode_entries, stored_form
 from perdure.errors import (
-    BackendUnavailableError,
+    BackendError,
     InvalidInputError,
     SessionArchivedError,
     SessionInactiveError,
@@ -306,17 +306,21 @@ class UserSessions(CountedSessions):
         except (SessionNotFoundError, SessionArchivedError):
             return False
         try:
-            await self._finish_archiving(known)
-        except BackendUnavailableError as error:  # it is archived; the next sweep sees to the rest
-            log.warning("archiving.unfinished", session_id=str(known), error=str(error))
+            reason = await self._finish_archiving(known)
+        except BackendError as error:
+            reason = str(error)
+        if reason is not None:  # it is archived all the same; the next sweep sees to the rest
+            log.warning("archiving.unfinished", session_id=str(known), error=reason)
         return True
 
-    async def _finish_archiving(self, session_id: UUID) -> None:
-        """Move what was archived on purpose to where archived sessions are kept, and tell of it."""
+    async def _finish_archiving(self, session_id: UUID) -> str | None:
+        """Move what was archived on purpose to where archived sessions are kept, and tell of it; or why that failed."""
         core = self._core
         stored = await core.backend.read(session_id)
-        if stored is not None and stored.archived_at is not None:
-            await core.backend.archive([stored], at=stored.archived_at, deliver=partial(tell_archived, core))
+        if stored is None or stored.archived_at is None:
+            return None
+        (done,) = await core.backend.archive([stored], at=stored.archived_at, deliver=partial(tell_archived, core))
+        return done.error
 
     async def delete_session(self, session_id: UUID | str) -> bool:
         """Delete a session and all that is in it, for good: its id cannot be used again. False where there is none."""

@@ -94,7 +94,11 @@ class SessionStore(UserSessions):
     async def __aenter__(self) -> Self:
         await self._core.backend.open()
         self._told_of_opening = True
-        await self._core.notify("store_opened", store=self)
+        try:
+            await self._core.notify("store_opened", store=self)
+        except BaseException:  # cancelled: whoever did not get in will not close it
+            await self.aclose()
+            raise
         self._maintenance.start()
         return self
 

@@ -73,8 +73,8 @@ class LoopThread:
                 raise
             raise BackendClosedError(NAME, "closed while the call was under way") from None
         except TimeoutError:
-            if future.done():
-                raise
+            if future.done():  # answered in the last moment, if only by a TimeoutError of its own
+                return future.result()
             future.cancel()
             raise BackendUnavailableError(NAME, f"no answer within {timeout_s:g} s") from None
         except BaseException:

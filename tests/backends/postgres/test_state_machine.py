@@ -6,9 +6,9 @@ from typing import ClassVar
 
 import pytest
 from hypothesis.stateful import run_state_machine_as_test
+from tests.backends.machine.machine import BackendMachine, effort
 from tests.backends.postgres.conftest import KEPT
 from tests.backends.servers import EMPTY
-from tests.backends.test_state_machine import BackendMachine, effort
 from tests.effort import LONG
 
 from perdure.backends import SessionBackend

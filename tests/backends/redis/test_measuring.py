@@ -48,6 +48,30 @@ async def test_a_session_that_came_back_while_retention_measured_it_is_not_remov
     assert (await measured(backend))["queries"] == 2
 
 
+async def test_however_many_are_asked_for_few_whole_sessions_are_held_at_a_time(
+    backend: RedisBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    created_at = [START + number * MINUTE for number in range(12)]
+    sessions = [await created(backend, created_at=at, archived_at=EXPIRY) for at in created_at]
+    read_many, held = backend._reading.read_many, list[int]()
+
+    async def counting(ids: Sequence[UUID]) -> list[StoredSession | CorruptDataError | None]:
+        held.append(len(ids))
+        return await read_many(ids)
+
+    monkeypatch.setattr(backend._reading, "read_many", counting)
+    for module in ("measuring", "moving"):
+        monkeypatch.setattr(f"perdure.backends.redis.{module}.AT_ONCE", 5)
+
+    page = await backend.metrics(StatsFilter(), limit=100)
+    assert [metrics.session_id for metrics in page] == [session.id for session in reversed(sessions)]
+    assert max(held) == 5
+
+    held.clear()
+    assert set((await purge(backend)).session_ids) == {session.id for session in sessions}
+    assert held == [5, 5, 2]
+
+
 async def test_of_many_sessions_of_one_instant_each_is_on_one_page(backend: RedisBackend) -> None:
     sessions = [await created(backend, archived_at=EXPIRY) for _ in range(40)]
     assert len((await purge(backend)).session_ids) == 40

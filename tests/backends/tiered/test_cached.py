@@ -10,10 +10,11 @@ from datetime import timedelta
 from uuid import UUID, uuid4
 
 import pytest
-from tests.backends.tiered.pairs import IMPATIENT, Meddled, Pair, opened
+from tests.backends.tiered.pairs import IMPATIENT, Meddled, Pair, Seconds, opened
 
 from perdure import SessionFilter
-from perdure.backends import MemoryBackend
+from perdure.backends import MemoryBackend, memory_cache
+from perdure.backends.memory_cache import CachedCopies, MemoryCache
 from perdure.backends.sql.sqlite import SqliteBackend
 from perdure.backends.tiered import TieredBackend
 from perdure.backends.tiered.cached import OwnWrites
@@ -361,6 +362,20 @@ async def test_a_ticket_that_was_never_used_does_not_keep_the_cache_empty(pair: 
     for _ in range(3):
         assert await whole(pair.tiers, session.id) == session
     assert reads(pair.archive) == 1
+
+
+async def test_tickets_of_what_is_not_found_are_not_kept_without_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory_cache, "MOST", 3)
+    kept = CachedCopies()
+    cache = MemoryCache(kept, seconds=Seconds())
+    sessions = [stored_session() for _ in range(5)]
+    tickets = [await cache.ticket(session.id) for session in sessions]
+    assert len(kept.tickets) == 3
+    filled = [
+        await cache.fill(session, ticket=ticket, lifetime=MINUTE)
+        for session, ticket in zip(sessions, tickets, strict=True)
+    ]
+    assert filled == [False, False, True, True, True]
 
 
 async def test_what_is_cached_is_read_while_the_archive_is_down(pair: Pair, session: StoredSession) -> None:

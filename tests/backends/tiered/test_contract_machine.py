@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from random import Random
 from typing import Any, ClassVar
 
-from tests.backends.test_state_machine import BackendMachine, case
+from tests.backends.machine.machine import BackendMachine, case
 from tests.backends.tiered.pairs import PATIENT, Acknowledge, Seconds
 
 from perdure.backends import MemoryBackend, MemoryData, SessionBackend

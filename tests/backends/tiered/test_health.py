@@ -252,6 +252,24 @@ async def test_closing_waits_for_whole_verbs_and_not_only_for_the_call_under_way
         await pair.tiers.read(session.id)
 
 
+async def test_whoever_is_cancelled_while_opening_leaves_no_tier_open() -> None:
+    pair = Pair("archive")
+    asked = asyncio.Event()
+
+    async def never() -> None:
+        asked.set()
+        await asyncio.Event().wait()
+
+    pair.hot.when("find", before=never)
+    opening = asyncio.create_task(pair.tiers.open())
+    await asked.wait()
+    opening.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await opening
+    for tier in (pair.hot, pair.archive):
+        assert not (await tier.inner.health(now=START)).ok
+
+
 async def test_both_tiers_are_closed_although_one_of_them_fails() -> None:
     pair = await opened("hot")
 

@@ -17,7 +17,8 @@ from typing import ClassVar
 from uuid import UUID
 
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
-from tests.backends.test_state_machine import choices, effort
+from tests.backends.machine.choices import choices
+from tests.backends.machine.machine import effort
 from tests.backends.tiered.ledger import Acknowledged, Ledger
 from tests.backends.tiered.pairs import PATIENT, Acknowledge, Seconds
 from tests.backends.tiered.rough import Attempt, Process, RoughTier

@@ -238,9 +238,19 @@ async def test_while_the_archive_is_down_what_expired_stays_hot_and_is_archived_
 async def test_a_tombstone_in_the_archive_is_pushed_to_hot() -> None:
     pair, session = await expired()
     await pair.archive.inner.delete(session.id, forget_at=FOREVER)  # hot came back from before the deletion
-    assert await pair.sweep() == [Archived(session.id, ArchiveOutcome.DELETED)]
+    with capture_logs() as logs:
+        assert await pair.sweep() == [Archived(session.id, ArchiveOutcome.DELETED)]
     assert pair.hot_data.tombstones == {session.id: FOREVER}
     assert await pair.tiers.read(session.id) is None
+    assert [(each["event"], each["session_id"]) for each in logs] == [("session.deleted_again", str(session.id))]
+
+
+async def test_a_deletion_between_claiming_and_absorbing_is_nothing_to_tell_of() -> None:
+    pair, session = await expired()
+    pair.archive.when("absorb", before=lambda: pair.tiers.delete(session.id, forget_at=FOREVER))
+    with capture_logs() as logs:
+        assert await pair.sweep() == [Archived(session.id, ArchiveOutcome.DELETED)]
+    assert logs == []
 
 
 async def test_a_tombstone_that_cannot_be_pushed_fails_alone() -> None:

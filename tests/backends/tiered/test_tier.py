@@ -317,6 +317,13 @@ async def test_health_of_a_tier_that_does_not_answer_is_bad(impatient: Watched) 
     assert (health.ok, health.error) == (False, "memory: nobody answers")
 
 
+async def test_health_of_a_tier_that_fails_at_once_does_not_say_that_it_took_the_whole_time(watched: Watched) -> None:
+    watched.backend.down = True
+    health = await watched.tier.health(now=START)
+    assert not health.ok
+    assert health.latency_ms < 2_000
+
+
 # Opening ------------------------------------------------------------------------------------------
 
 

@@ -27,7 +27,7 @@ from perdure.backends.redis.caching import RedisCache
 from perdure.backends.redis.keys import Layout
 from perdure.backends.redis.listing import Listing
 from perdure.backends.redis.meanings import NAME
-from perdure.backends.redis.measuring import Measuring
+from perdure.backends.redis.measuring import AT_ONCE, Measuring
 from perdure.backends.redis.moving import Moving
 from perdure.backends.redis.reading import Reading
 from perdure.backends.redis.schema import RedisSchema
@@ -52,9 +52,6 @@ from perdure.models import (
 __all__ = ["RedisBackend"]
 
 log = EventLog("perdure.redis")
-
-COUNTED_AT_ONCE = 200
-"""Whole sessions that `aggregate` holds at a time."""
 
 
 class RedisBackend:
@@ -209,7 +206,7 @@ class RedisBackend:
     async def aggregate(self, wanted: SessionFilter, *, without: Collection[UUID] = ()) -> SessionTotals:
         """See `SessionBackend.aggregate`. Reads every session that matches, whole, a few hundred at a time."""
         left_out, tally = frozenset(without), Tally()
-        async for ids in self._listing.matching(wanted, batch=COUNTED_AT_ONCE):
+        async for ids in self._listing.matching(wanted, batch=AT_ONCE):
             wanted_ids = [known for known in ids if known not in left_out]
             for known, session in zip(wanted_ids, await self._reading.read_many(wanted_ids), strict=True):
                 if isinstance(session, StoredSession):

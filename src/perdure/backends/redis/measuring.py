@@ -26,7 +26,7 @@ from perdure.logs import EventLog
 from perdure.models import Measured, Measures, Page, SessionFilter, SessionMetrics, StatsFilter, StoredSession
 from perdure.models.times import EPOCH, from_micros, to_micros
 
-__all__ = ["Measuring", "purged_text"]
+__all__ = ["AT_ONCE", "Measuring", "purged_text"]
 
 log = EventLog("perdure.redis")
 
@@ -71,7 +71,7 @@ class Measuring:
         """See `SessionBackend.metrics`: as many of the kept and of the purged as the page may have, side by side."""
         self._wire.require_open()
         below, found = read_cursor(cursor), list[Measured]()
-        async for ids in self._listing.matching(_sessions(wanted), batch=limit + 1, below=below):
+        async for ids in self._listing.matching(_sessions(wanted), batch=min(limit + 1, AT_ONCE), below=below):
             found += await self._kept(ids, EPOCH)
             if len(found) > limit:
                 break

@@ -13,7 +13,7 @@ from perdure.backends.protocol import Absorbed, Archived, ArchiveOutcome, Claime
 from perdure.backends.redis.codec import instant_of, pairs_of, read_session, score_of, stored_form, written
 from perdure.backends.redis.keys import Layout
 from perdure.backends.redis.listing import id_of
-from perdure.backends.redis.measuring import purged_text
+from perdure.backends.redis.measuring import AT_ONCE, purged_text
 from perdure.backends.redis.reading import Reading
 from perdure.backends.redis.scripting import script
 from perdure.backends.redis.sending import Call, Wire, Word
@@ -197,14 +197,21 @@ class Moving:
         if dry_run:
             return Purged([id_of(raw) for raw in chosen], more=len(old) > limit)
         gone: list[UUID] = []
+        for start in range(0, len(chosen), AT_ONCE):
+            gone += await self._purged(chosen[start : start + AT_ONCE], before)
+        await self._forget(now)
+        return Purged(gone, more=len(old) > limit)
+
+    async def _purged(self, chosen: Sequence[bytes], before: int) -> list[UUID]:
+        """Those of these that are removed, read whole before for what they count."""
+        gone: list[UUID] = []
         whole = await self._reading.read_many([id_of(raw) for raw in chosen])
         calls = [self._purge_call(raw, before, session) for raw, session in zip(chosen, whole, strict=True)]
         for raw, reply in zip(chosen, await self._wire.send_all(calls), strict=True):
             if isinstance(reply, Exception):
                 raise reply
             gone += [id_of(raw)] if reply else []
-        await self._forget(now)
-        return Purged(gone, more=len(old) > limit)
+        return gone
 
     async def _old(self, before: int, limit: int) -> list[bytes]:
         """Ids of what was archived before that instant, the longest archived first."""

@@ -57,8 +57,11 @@ def _first_of_month(day: int, *, later: bool) -> int:
     """The day itself where a month begins with it, else the first of its month, or of the one after it."""
     if abs(day) >= _EVER:
         return day
-    at = _EPOCH + timedelta(days=day)
-    first = at.replace(day=1)
-    if later and first < at:
-        first = (first + timedelta(days=31)).replace(day=1)
+    try:
+        at = _EPOCH + timedelta(days=day)
+        first = at.replace(day=1)
+        if later and first < at:
+            first = (first + timedelta(days=31)).replace(day=1)
+    except OverflowError:  # the last month that there is has begun
+        return _EVER
     return (first - _EPOCH).days

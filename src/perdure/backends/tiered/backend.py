@@ -122,7 +122,7 @@ class TieredBackend:
             if overlooked := await self._overlooked():
                 log.warning("tier.overlooked", tier="hot", backend=self._hot.backend.name, reason=overlooked)
         except BaseException:
-            await self._truth.aclose()
+            await self.aclose()
             raise
 
     async def aclose(self) -> None:

@@ -12,8 +12,9 @@ from functools import partial
 from typing import Any, TypeVar
 from uuid import UUID
 
-from perdure.backends.cursors import SortKey, write_cursor
+from perdure.backends.cursors import SortKey
 from perdure.backends.protocol import Copy, SessionBackend, Tombstone
+from perdure.backends.tiered.paging import full_page, page_of_both
 from perdure.backends.tiered.tier import Tier
 from perdure.backends.totals import ranked
 from perdure.errors import BackendUnavailableError
@@ -42,14 +43,7 @@ class HotListing:
         Raises:
             BackendUnavailableError: hot cannot be asked, and active sessions are wanted, of which only it knows.
         """
-        items: list[SessionSummary] = []
-        is_stale = False
-        while True:
-            page = await self._page(wanted, cursor, limit - len(items))
-            items += page.items
-            cursor, is_stale = page.next_cursor, is_stale or page.is_stale
-            if cursor is None or len(items) == limit:
-                return Page(items, cursor, is_stale)
+        return await full_page(partial(self._page, wanted), cursor=cursor, limit=limit)
 
     async def _page(self, wanted: SessionFilter, cursor: str | None, limit: int) -> Page[SessionSummary]:
         """A page that may be shorter than asked for, and yet not the last one."""
@@ -67,14 +61,7 @@ class HotListing:
         archived = await self._archived_page(wanted, cursor, limit)
         seen = {summary.id for summary in active}
         fresh = await self._as_hot_sees_them([s for s in archived if s.id not in seen], wanted)
-        merged = sorted([*active, *fresh], key=_sort_key, reverse=True)
-        # Beyond the end of a page that is not the last, the other tier may have something in between.
-        ends = [_sort_key(page.items[-1]) for page in (active, archived) if page.next_cursor and page.items]
-        known = [summary for summary in merged if _sort_key(summary) >= max(ends, default=_sort_key(summary))]
-        found = known[:limit]
-        if len(known) > limit:
-            return Page(found, write_cursor(_sort_key(found[-1])))
-        return Page(found, write_cursor(max(ends)) if ends else None)
+        return page_of_both(active, archived, fresh, key=_sort_key, limit=limit)
 
     async def _ask_hot(self, call: Callable[[SessionBackend], Awaitable[T]]) -> T:
         try:

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from datetime import datetime
+from functools import partial
 from uuid import UUID
 
-from perdure.backends.cursors import SortKey, write_cursor
+from perdure.backends.cursors import SortKey
 from perdure.backends.protocol import Copy, Tombstone
+from perdure.backends.tiered.paging import full_page, page_of_both
 from perdure.backends.tiered.tier import Tier
 from perdure.models import Measures, Page, SessionMetrics, StatsFilter, StoredSession
 
@@ -42,13 +44,7 @@ class HotStatistics:
 
     async def metrics(self, wanted: StatsFilter, *, cursor: str | None = None, limit: int) -> Page[SessionMetrics]:
         """See `SessionBackend.metrics`."""
-        items: list[SessionMetrics] = []
-        while True:
-            page = await self._page(wanted, cursor, limit - len(items))
-            items += page.items
-            cursor = page.next_cursor
-            if cursor is None or len(items) == limit:
-                return Page(items, cursor)
+        return await full_page(partial(self._page, wanted), cursor=cursor, limit=limit)
 
     async def _page(self, wanted: StatsFilter, cursor: str | None, limit: int) -> Page[SessionMetrics]:
         """A page that may be shorter than asked for, and yet not the last one."""
@@ -59,13 +55,7 @@ class HotStatistics:
         held = await self._held([metrics.session_id for metrics in rest])
         # One that hot holds came into it just now, or is on a later page of hot's and beyond the end of this one.
         fresh = [metrics for metrics in rest if not isinstance(held.get(metrics.session_id), Tombstone)]
-        # Beyond the end of a page that is not the last, the other tier may have something in between.
-        ends = [_key_of(page.items[-1]) for page in (active, archived) if page.next_cursor and page.items]
-        merged = sorted([*active, *fresh], key=_key_of, reverse=True)
-        known = [metrics for metrics in merged if _key_of(metrics) >= max(ends, default=_key_of(metrics))]
-        if len(known) > limit:
-            return Page(known[:limit], write_cursor(_key_of(known[limit - 1])))
-        return Page(known, write_cursor(max(ends)) if ends else None)
+        return page_of_both(active, archived, fresh, key=_key_of, limit=limit)
 
     async def record(self, sessions: Sequence[StoredSession], *, at: datetime) -> list[bool]:
         """See `SessionBackend.record`: in the archive, of what hot does not hold."""

@@ -28,11 +28,14 @@ from perdure.backends.protocol import (
 from perdure.backends.tiered.losses import Losses
 from perdure.backends.tiered.tier import Tier
 from perdure.errors import BackendError, BackendUnavailableError
+from perdure.logs import EventLog
 from perdure.merging import AbsorbOutcome
 from perdure.models import StoredSession
 from perdure.models.times import EPOCH
 
 __all__ = ["HotSweep"]
+
+log = EventLog("perdure.tiers")
 
 _MOVED = {
     AbsorbOutcome.STORED: ArchiveOutcome.ARCHIVED,
@@ -178,7 +181,8 @@ class HotSweep:
             kept = (await self._archive.run(lambda archive: archive.copies([session_id]))).get(session_id)
             if isinstance(kept, Tombstone):
                 forget_at = kept.forget_at
-                await self._hot.run(lambda hot: hot.delete(session_id, forget_at=forget_at), stores=True)
+                if await self._hot.run(lambda hot: hot.delete(session_id, forget_at=forget_at), stores=True):
+                    log.warning("session.deleted_again", session_id=str(session_id))
         except BackendError as error:
             return Archived(session_id, ArchiveOutcome.FAILED, f"it was deleted, which hot could not be told: {error}")
         return Archived(session_id, ArchiveOutcome.DELETED)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -145,6 +146,7 @@ class Tier:
         """How the backend is; never raises."""
         if self._breaker is None:
             return BackendHealth(self.backend.name, ok=False, latency_ms=0.0, error="not open")
+        began = time.perf_counter()
         try:
             async with asyncio.timeout(self._timeout_s):
                 if not self._is_open:
@@ -152,7 +154,8 @@ class Tier:
                 health = await self.backend.health(now=now)
         except (TimeoutError, BackendError) as error:
             reason = str(error) or f"no answer within {self._timeout_s:g} s"
-            return BackendHealth(self.backend.name, ok=False, latency_ms=self._timeout_s * 1000, error=reason)
+            took_ms = (time.perf_counter() - began) * 1000
+            return BackendHealth(self.backend.name, ok=False, latency_ms=took_ms, error=reason)
         if self.trouble is None or not health.ok:
             return health
         return replace(health, warnings=(*health.warnings, f"it failed when it was last needed: {self.trouble}"))

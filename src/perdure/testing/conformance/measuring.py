@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -32,6 +32,8 @@ from perdure.testing.conformance.steps import (
 __all__ = ["MeasuringPromises"]
 
 DAY = timedelta(days=1)
+
+FIRST_INSTANT, LAST_INSTANT = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
 
 LONG_LIFE = {"expires_at": START + 30 * DAY}
 
@@ -192,6 +194,11 @@ class MeasuringPromises:
             ({"since": START + HOUR, "until": START + 6 * HOUR}, {1}),
             ({"since": START + 3 * DAY, "until": START}, set()),
             ({"user_id": "ann", "since": START + 2 * DAY}, {5}),
+            ({"since": FIRST_INSTANT, "until": LAST_INSTANT}, {0, 1, 2, 3, 4, 5}),
+            ({"user_id": "ann", "since": FIRST_INSTANT}, {0, 1, 5}),
+            ({"since": LAST_INSTANT - 10 * DAY}, set()),
+            ({"since": LAST_INSTANT}, set()),
+            ({"until": FIRST_INSTANT}, set()),
             ({"session_type": "macro", "since": START + HOUR, "until": START + 2 * DAY}, {2}),
         ],
     )
@@ -368,6 +375,16 @@ class MeasuringPromises:
         expected = await measured(backend)
         assert await backend.record([older], at=EXPIRY) == [True]
         assert await measured(backend) == expected
+
+    @pytest.mark.parametrize("order", [(1, 2), (2, 1)], ids=["older first", "newer first"])
+    async def test_of_two_records_in_one_call_the_one_of_the_higher_version_stays(
+        self, backend: SessionBackend, order: tuple[int, int]
+    ) -> None:
+        versions = {1: stored_session(queries=numbered(1)), 2: stored_session(queries=numbered(2), version=2)}
+        both = [replace(versions[version], id=versions[1].id) for version in order]
+        assert await backend.record(both, at=START) == [True, True]
+        counts = await measured(backend)
+        assert (counts["sessions"], counts["queries"]) == (1, 2)
 
     async def test_a_session_that_is_kept_counts_as_what_it_is_whatever_was_recorded(
         self, backend: SessionBackend

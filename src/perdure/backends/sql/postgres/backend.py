@@ -284,7 +284,9 @@ class PostgresBackend:
 
     async def record(self, sessions: Sequence[StoredSession], *, at: datetime) -> list[bool]:
         """See `SessionBackend.record`."""
-        measured = [Measured.of(replace(each, archived_at=each.archived_at or at), now=at) for each in sessions]
+        # One statement cannot write a row twice: of several records of a session the first of the highest version goes.
+        newest = {each.id: each for each in sorted(sessions, key=lambda each: each.version, reverse=True)[::-1]}
+        measured = [Measured.of(replace(each, archived_at=each.archived_at or at), now=at) for each in newest.values()]
         counted: dict[UUID, bool] = {}
         for start in range(0, len(measured), RECORDED_AT_ONCE):
             some = measured[start : start + RECORDED_AT_ONCE]
