@@ -215,7 +215,7 @@ def check(session: StoredSession, change: SessionChange, *, freed_bytes: int) ->
     if change.if_version is not None and session.version != change.if_version:
         raise VersionConflictError(session.id, expected=change.if_version, found=session.version)
     check_room(session, adding=len(change.queries), limit=change.max_queries)
-    if change.set_entries and change.max_state_bytes is not None:
+    if change.max_state_bytes is not None and any(change.set_entries.values()):
         size = session.state_bytes - freed_bytes + _set_bytes(change)
         if size > change.max_state_bytes:
             raise StateLimitExceededError(session.id, limit_bytes=change.max_state_bytes, size_bytes=size)

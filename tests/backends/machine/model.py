@@ -183,7 +183,7 @@ class SessionModel:
         count, adding = len(session.bodies), len(change.queries)
         if adding and change.max_queries is not None and count + adding > change.max_queries:
             raise QueryLimitExceededError(session.id, limit=change.max_queries, count=count, adding=adding)
-        if change.set_entries and change.max_state_bytes is not None:
+        if any(change.set_entries.values()) and change.max_state_bytes is not None:
             after = copy.copy(session)
             after.entries = _entries_after(session, change)
             if after.state_bytes > change.max_state_bytes:

@@ -150,7 +150,11 @@ class ConditionPromises:
     async def test_a_session_past_a_limit_still_takes_what_does_not_grow_it(self, backend: SessionBackend) -> None:
         session = await created(backend, queries=numbered(2), sections={"context": {"a": 1, "b": 2}})
         change = ChangeMaker().change(
-            max_queries=1, max_state_bytes=0, unset_entries={"context": ["a"]}, add_tags=("late",)
+            max_queries=1,
+            max_state_bytes=0,
+            set_entries={"preferences": {}},
+            unset_entries={"context": ["a"]},
+            add_tags=("late",),
         )
         await backend.apply(session.id, change)
         after = await whole(backend, session.id)

@@ -123,7 +123,7 @@ def _entries(change: SessionChange) -> dict[str, Any]:
     unset = dict.fromkeys((section, key) for section, keys in change.unset_entries.items() for key in keys)
     return {
         "touched": [*names, *(name for name in unset if name not in names)],
-        "sets": bool(change.set_entries),
+        "sets": any(change.set_entries.values()),
         "set_bytes": sum(entry_bytes(key, text) for _, key, text in sets),
         "set_entries": sets,
         "unset_entries": [name for name in unset if name not in names],
