@@ -10,7 +10,7 @@ from uuid import UUID
 from pydantic_core import to_json
 
 from perdure.backends.sql.rows import row_of
-from perdure.models import StoredSession
+from perdure.models import Measured, StoredSession
 
 __all__ = ["Bundle", "Contents", "as_json", "facts_record", "ids_of"]
 
@@ -77,7 +77,10 @@ class Contents:
 
 @dataclass(frozen=True, slots=True)
 class Bundle:
-    """A whole session made ready to be sent: `facts_record`, and what its contents weigh."""
+    """A whole session made ready to be sent: `facts_record`, and if it is archived what it counts in statistics.
+
+    The server would take four times as long to count it.
+    """
 
     session: StoredSession
     facts: dict[str, Any]
@@ -95,7 +98,10 @@ class Bundle:
             for key, text in entries.items():
                 key.encode()
                 text.encode()
-        return cls(session, facts_record(session))
+        facts = facts_record(session)
+        if session.archived_at is not None:
+            facts["counts"] = Measured.of(session, now=session.archived_at).counts
+        return cls(session, facts)
 
 
 def packed(bundles: Sequence[Bundle]) -> tuple[str, Contents]:

@@ -1,6 +1,6 @@
--- Keep what those of the sessions count that are archived, in place of what they counted before. Whoever calls holds
--- the locks on their rows.
-CREATE FUNCTION {schema}.put_metrics(ids uuid[])
+-- Keep what those of the sessions count that are archived, in place of what they counted before: as it is in `counted`, by
+-- id, where that is given. Whoever calls holds the locks on their rows.
+CREATE FUNCTION {schema}.put_metrics(ids uuid[], counted jsonb DEFAULT NULL)
  RETURNS void
  LANGUAGE plpgsql
  SET search_path TO {schema_text}, 'pg_temp'
@@ -15,7 +15,9 @@ BEGIN
     s.version, s.total_queries, s.cache_hits, floor(s.created_at / 86400000000.0)::bigint, m.counts
   FROM (
     SELECT session_id, jsonb_object_agg(key, number) AS counts
-    FROM measured(ids, 0) WHERE left(key, 5) <> 'user:' GROUP BY session_id
+    FROM measured(CASE WHEN counted IS NULL THEN ids END, 0) WHERE left(key, 5) <> 'user:' GROUP BY session_id
+    UNION ALL
+    SELECT i.id, counted -> i.id::text FROM unnest(ids) AS i(id) WHERE counted IS NOT NULL
   ) AS m
   CROSS JOIN LATERAL (SELECT * FROM sessions WHERE id = m.session_id OFFSET 0) AS s
   WHERE s.archived_at IS NOT NULL -- outside, so that nobody looks for all that is archived

@@ -58,7 +58,10 @@ BEGIN
   INSERT INTO session_labels SELECT * FROM unnest(label_rows(stored));
   PERFORM put_contents(stored, entry_of, sections, keys, texts, query_of, positions, bodies);
   IF archived IS NOT NULL THEN
-    PERFORM put_metrics(archived);
+    PERFORM put_metrics(archived, (
+      SELECT jsonb_object_agg(f.id, f.counts) FROM json_to_recordset(facts) AS f(id uuid, counts jsonb)
+      WHERE f.counts IS NOT NULL
+    ));
   END IF;
 
   RETURN QUERY
