@@ -29,6 +29,7 @@ SHOWN_ELSEWHERE = (
     "tests/backends/tiered/test_races.py",
     "tests/docs/test_example_backend.py",
     "tests/protocol",
+    "tests/testing/test_conformance_suite.py",
 )
 """Tests that run no line which others do not run too; coverage, which would double their time, does without them."""
 

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from importlib.util import find_spec
 from pathlib import Path
 
-from benchmarks import postgres, reading, redis, sharing, statistics, sweeping, tiers, tracking
+from benchmarks import hooks, postgres, reading, redis, sharing, statistics, sweeping, tiers, tracking
 from benchmarks.measuring import Row
 
 HEADING = """# Results
@@ -44,6 +44,7 @@ def main() -> None:
         note(asyncio.run(tracking.one_caller(folder)))
         note(asyncio.run(tracking.many_callers(folder)))
         note(sharing.worst_stall(folder))
+        note(hooks.unheard())
         if find_spec("fastmcp") is not None:
             from benchmarks import mcp
 

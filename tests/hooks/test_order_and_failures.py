@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import timeit
 from collections.abc import MutableMapping
 from types import ModuleType
 from typing import Any
@@ -14,7 +13,6 @@ from tests.hooks.observers import HOUR, Observer, opened, price
 
 from perdure import QueryRecord, Session, SessionMetrics, SessionStore, hookimpl
 from perdure.errors import InvalidInputError
-from perdure.store.hooks import HookRelay
 from perdure.testing import ManualClock
 
 
@@ -33,14 +31,6 @@ async def test_the_plugin_given_first_is_called_first() -> None:
         await store.create_session(["A"], "equity")
 
     assert called == [0, 1, 2, 3, 4]
-
-
-def test_where_nobody_listens_a_hook_costs_no_microsecond() -> None:
-    hooks = HookRelay(timeout_seconds=1)
-
-    fastest_s = min(timeit.repeat(lambda: hooks.listens("query_tracked"), number=1_000, repeat=50)) / 1_000
-
-    assert fastest_s < 1e-6
 
 
 async def test_a_plugin_takes_only_the_arguments_it_asks_for() -> None:
