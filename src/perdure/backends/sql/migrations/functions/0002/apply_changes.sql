@@ -126,7 +126,7 @@ BEGIN
   END IF;
   IF moving AND applied > 0 THEN
     PERFORM relabel(before, label_rows(held));
-    PERFORM put_metrics(array_agg(c.id))
+    PERFORM put_metrics(array_agg(c.id), NULL)
     FROM json_to_recordset(changes) AS c(id uuid, archive boolean)
     WHERE c.archive AND c.id = ANY (held) HAVING count(*) > 0;
   END IF;

@@ -23,7 +23,7 @@ BEGIN
   before := label_rows(active);
   UPDATE sessions SET archived_at = instant WHERE id = ANY (active);
   PERFORM relabel(before, label_rows(active));
-  PERFORM put_metrics(active);
+  PERFORM put_metrics(active, NULL);
   RETURN QUERY
   SELECT c.id, CASE WHEN s.version = c.version AND s.head = c.head THEN s.archived_at END, t.session_id IS NOT NULL
   FROM json_to_recordset(copies) AS c(id uuid, version bigint, head text)

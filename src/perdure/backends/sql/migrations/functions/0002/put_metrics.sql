@@ -1,6 +1,6 @@
--- Keep what those of the sessions count that are archived, in place of what they counted before: as it is in `counted`, by
--- id, where that is given. Whoever calls holds the locks on their rows.
-CREATE FUNCTION {schema}.put_metrics(ids uuid[], counted jsonb DEFAULT NULL)
+-- Keep what those of the sessions count that are archived, in place of what they counted before: what `counted` says by
+-- id where it is given, else what is measured. Whoever calls holds the locks on their rows.
+CREATE FUNCTION {schema}.put_metrics(ids uuid[], counted jsonb)
  RETURNS void
  LANGUAGE plpgsql
  SET search_path TO {schema_text}, 'pg_temp'

@@ -30,6 +30,6 @@ BEGIN
   END LOOP;
   PERFORM put_contents(ids, entry_of, sections, keys, texts, query_of, positions, bodies);
   PERFORM relabel(before, label_rows(ids));
-  PERFORM put_metrics(ids);
+  PERFORM put_metrics(ids, NULL);
 END
 $function$
