@@ -9,7 +9,10 @@ import sys
 from perdure import SessionMetrics, SessionStore, SessionSummary, Settings, hookimpl
 from perdure.errors import BackendUnavailableError
 
-SETTINGS = Settings(sweep_in_background=False, sweep_on_open=False, sweep_batch=10, sweep_lease_seconds=1)
+AT_ONCE = 5
+"""Few, with a pause behind, so that whoever is killed leaves the others something to do."""
+
+SETTINGS = Settings(sweep_in_background=False, sweep_on_open=False, sweep_batch=AT_ONCE, sweep_lease_seconds=1)
 
 
 class Speaking:
@@ -27,7 +30,7 @@ async def sweep_for_ever(hot: str, archive: str) -> None:
         print("ready", flush=True)
         while True:
             try:
-                await store.cleanup_expired_sessions()
+                await store.cleanup_expired_sessions(limit=AT_ONCE)
             except BackendUnavailableError as error:
                 print(error, file=sys.stderr)
             await asyncio.sleep(0.05)
