@@ -12,7 +12,7 @@ from perdure.analytics.exporting import checked_format, write_metrics
 from perdure.analytics.statistics import SessionStats, UserSessionSummary
 from perdure.errors import InvalidInputError
 from perdure.files import whole_file
-from perdure.models import Session, SessionFilter, SessionMetrics, StatsFilter
+from perdure.models import Session, SessionMetrics, StatsFilter
 from perdure.models.names import checked_name, checked_type
 from perdure.models.times import to_utc
 from perdure.store import UserSessions
@@ -87,7 +87,6 @@ class SessionAnalytics:
         wanted = _filter(checked_name(user_id, what="user_id"), None, days, since, until, now=now)
         stats = SessionStats.of(await self._store.measure(wanted), wanted, until=wanted.until or now)
         newest = [metrics.created_at async for metrics in _first(self._store.session_metrics(wanted))]
-        kept = SessionFilter(user_id=user_id, created_after=wanted.since, created_before=wanted.until)
         asked = stats.queries_by_hour
         return UserSessionSummary(
             user_id=user_id,
@@ -95,7 +94,7 @@ class SessionAnalytics:
             last_session_at=next(iter(newest), None),
             busiest_hour=asked.index(max(asked)) if any(asked) else None,
             is_returning=stats.total_sessions > 1,
-            recent_sessions=(await self._store.list_sessions(kept, limit=RECENT)).items,
+            recent_sessions=(await self._store.list_sessions(wanted.sessions(), limit=RECENT)).items,
         )
 
     @overload

@@ -324,10 +324,9 @@ class MemoryBackend:
 
     def _measured(self, wanted: StatsFilter, now: datetime) -> Iterator[Measured]:
         """Every session that counts."""
+        for session in self._matching(wanted.sessions(), below=None):
+            yield Measured.of(session, now=now)
         kept = self._kept.sessions
-        for session in kept.values():
-            if (measured := Measured.of(session, now=now)).matches(wanted):
-                yield measured
         yield from (each for known, each in self._kept.purged.items() if known not in kept and each.matches(wanted))
 
     async def roll_up(self, *, limit: int) -> int:

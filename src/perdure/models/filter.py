@@ -51,6 +51,16 @@ class StatsFilter(BaseModel):
     since: Instant | None = None
     until: Instant | None = None
 
+    def sessions(self, *, archived: bool | None = None) -> SessionFilter:
+        """The same of sessions that are kept."""
+        return SessionFilter(
+            user_id=self.user_id,
+            session_type=self.session_type,
+            created_after=self.since,
+            created_before=self.until,
+            archived=archived,
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Page(Generic[T]):

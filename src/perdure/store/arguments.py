@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from typing import TypeVar
 from uuid import UUID
 
 from perdure.errors import InvalidIdError, InvalidInputError, InvalidTTLError
@@ -11,6 +12,8 @@ from perdure.models.times import hours_of
 from perdure.settings import Settings
 
 __all__ = ["checked_filter", "checked_id", "checked_limit", "checked_session", "checked_stats_filter", "checked_ttl"]
+
+F = TypeVar("F", SessionFilter, StatsFilter)
 
 MAX_PAGE = 1_000
 """Most items of one page."""
@@ -49,11 +52,7 @@ def checked_filter(given: SessionFilter | None) -> SessionFilter:
     Raises:
         InvalidInputError: anything else.
     """
-    if given is None:
-        return SessionFilter()
-    if not isinstance(given, SessionFilter):
-        raise InvalidInputError(f"expected a SessionFilter, not {type(given).__name__}")
-    return given
+    return _checked_or_new(given, SessionFilter)
 
 
 def checked_stats_filter(given: StatsFilter | None) -> StatsFilter:
@@ -62,10 +61,14 @@ def checked_stats_filter(given: StatsFilter | None) -> StatsFilter:
     Raises:
         InvalidInputError: anything else.
     """
+    return _checked_or_new(given, StatsFilter)
+
+
+def _checked_or_new(given: F | None, kind: type[F]) -> F:
     if given is None:
-        return StatsFilter()
-    if not isinstance(given, StatsFilter):
-        raise InvalidInputError(f"expected a StatsFilter, not {type(given).__name__}")
+        return kind()
+    if not isinstance(given, kind):
+        raise InvalidInputError(f"expected a {kind.__name__}, not {type(given).__name__}")
     return given
 
 

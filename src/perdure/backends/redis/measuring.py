@@ -23,7 +23,7 @@ from perdure.backends.redis.reading import Reading
 from perdure.backends.redis.scripting import script
 from perdure.backends.redis.sending import Call, Wire, Word
 from perdure.logs import EventLog
-from perdure.models import Measured, Measures, Page, SessionFilter, SessionMetrics, StatsFilter, StoredSession
+from perdure.models import Measured, Measures, Page, SessionMetrics, StatsFilter, StoredSession
 from perdure.models.times import EPOCH, from_micros, to_micros
 
 __all__ = ["AT_ONCE", "Measuring", "purged_text"]
@@ -49,7 +49,7 @@ class Measuring:
         """See `SessionBackend.measure`. Reads whole what is kept, a few hundred at a time, archived sessions too."""
         self._wire.require_open()
         counted, tally = set(without), MeasuresTally()
-        async for ids in self._listing.matching(_sessions(wanted), batch=AT_ONCE):
+        async for ids in self._listing.matching(wanted.sessions(), batch=AT_ONCE):
             for measured in await self._kept([known for known in ids if known not in counted], now):
                 counted.add(measured.facts.id)
                 tally.add(measured, with_id=with_ids)
@@ -71,7 +71,7 @@ class Measuring:
         """See `SessionBackend.metrics`: as many of the kept and of the purged as the page may have, side by side."""
         self._wire.require_open()
         below, found = read_cursor(cursor), list[Measured]()
-        async for ids in self._listing.matching(_sessions(wanted), batch=min(limit + 1, AT_ONCE), below=below):
+        async for ids in self._listing.matching(wanted.sessions(), batch=min(limit + 1, AT_ONCE), below=below):
             found += await self._kept(ids, EPOCH)
             if len(found) > limit:
                 break
@@ -124,15 +124,6 @@ class Measuring:
                 raise reply
             counted.append(reply == 1)
         return counted
-
-
-def _sessions(wanted: StatsFilter) -> SessionFilter:
-    return SessionFilter(
-        user_id=wanted.user_id,
-        session_type=wanted.session_type,
-        created_after=wanted.since,
-        created_before=wanted.until,
-    )
 
 
 def purged_text(session: StoredSession) -> bytes:

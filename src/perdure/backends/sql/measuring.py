@@ -21,7 +21,7 @@ from perdure.backends.sql.statements import SQL, text_of
 from perdure.backends.sql.summing import Summing, sums_of, user_sums, without_these
 from perdure.backends.sql.tables import metadata
 from perdure.logs import EventLog
-from perdure.models import Measured, Measures, Page, SessionFilter, SessionMetrics, SessionSummary, StatsFilter
+from perdure.models import Measured, Measures, Page, SessionMetrics, SessionSummary, StatsFilter
 from perdure.models.measures import counts_of
 from perdure.models.times import EPOCH, to_micros
 
@@ -60,13 +60,7 @@ def _kept(
     below: SortKey | None = None,
 ) -> Iterator[SessionSummary]:
     """What has not been removed, newest first, from below a sort key on."""
-    sessions = SessionFilter(
-        user_id=wanted.user_id,
-        session_type=wanted.session_type,
-        created_after=wanted.since,
-        created_before=wanted.until,
-        archived=archived,
-    )
+    sessions = wanted.sessions(archived=archived)
     while True:
         page = find_in(connection, sessions, below, _BATCH)
         yield from page

@@ -39,7 +39,7 @@ from perdure.backends.sql.postgres.statements import Statement, Statements, quot
 from perdure.backends.sql.rows import metrics_row, read_metrics
 from perdure.backends.sql.summing import Summing, sums_of, user_sums, without_these
 from perdure.logs import EventLog
-from perdure.models import Measured, Measures, Page, SessionFilter, SessionMetrics, StatsFilter
+from perdure.models import Measured, Measures, Page, SessionMetrics, StatsFilter
 from perdure.models.times import to_micros
 
 __all__ = ["measure_in", "metrics_in", "record_in", "roll_up_in"]
@@ -61,14 +61,12 @@ async def measure_in(
 ) -> Measures:
     """See `SessionBackend.measure`; all numbers are of one instant."""
     summing = Summing(wanted)
-    statements = _measuring(schema, summing.typed, summing.owned, summing.edges, bool(without))
+    kept, *others = _measuring(schema, summing.typed, summing.owned, summing.edges, bool(without))
     values = {**summing.parameters, "now": to_micros(now), "without": ids_of(list(without))}
     async with connection.transaction(isolation="repeatable_read", readonly=True):
         await connection.execute(WHOLE_TABLES)
-        ids, active, *archived = [
-            await connection.fetch(each.text, *each.arguments(**values)) if with_ids or place > 0 else []
-            for place, each in enumerate(statements)
-        ]
+        ids = await connection.fetch(kept.text, *kept.arguments(**values)) if with_ids else []
+        active, *archived = [await connection.fetch(each.text, *each.arguments(**values)) for each in others]
     named = frozenset(UUID(bytes=session_id.bytes) for (session_id,) in ids)
     return Measures(dict(active), named) + Measures(summing.total(*archived))
 
@@ -78,7 +76,7 @@ def _measuring(schema: str, typed: bool, owned: bool, edges: int, without: bool)
     """What is to be asked: which sessions are kept, what active ones count, then the parts of what the others do."""
     tables = {table.name: table for table in tables_in(schema).sorted_tables}
     kinds = {"typed": typed, "owned": owned}
-    kept, active = (_ids_of(tables, typed=typed, without=without, archived=which) for which in ("0, 1", "0"))
+    kept, active = (_ids_of(tables, typed=typed, without=without, archived=which) for which in ((0, 1), (0,)))
     statements: list[Any] = [kept, _active_sums(active, schema)]
     statements.append(sums_of(tables, _each, **kinds, edges=edges))
     if not owned:
@@ -101,12 +99,12 @@ def _ids(name: str) -> Any:
     return cast(bindparam(name, type_=ARRAY(Text)), ARRAY(Uuid))
 
 
-def _ids_of(tables: dict[str, Table], *, typed: bool, without: bool, archived: str) -> Select[UUID]:
+def _ids_of(tables: dict[str, Table], *, typed: bool, without: bool, archived: Sequence[int]) -> Select[UUID]:
     """The sessions with `:label`, active ones (0), archived ones (1), or both."""
     labels, sessions = tables["session_labels"].alias("l"), tables["sessions"].alias("s")
     ids = select(labels.c.session_id).where(
         labels.c.label == bindparam("label", type_=Text),
-        labels.c.archived.in_([literal_column(archived, BigInteger)]),
+        labels.c.archived.in_([literal_column(str(each), BigInteger) for each in archived]),
         labels.c.created_at >= bindparam("since", type_=BigInteger),
         labels.c.created_at < bindparam("until", type_=BigInteger),
     )
@@ -140,13 +138,7 @@ async def metrics_in(
 async def _active_page(
     connection: Connection, schema: str, sql: Statements, wanted: StatsFilter, below: SortKey | None, limit: int
 ) -> list[Measured]:
-    sessions = SessionFilter(
-        user_id=wanted.user_id,
-        session_type=wanted.session_type,
-        created_after=wanted.since,
-        created_before=wanted.until,
-        archived=False,
-    )
+    sessions = wanted.sessions(archived=False)
     found: list[Any] = []
     while True:
         page = await find_in(connection, sql, sessions, below, limit - len(found))
