@@ -13,10 +13,18 @@ stopped: the next test's URL finds it running.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import TypeVar
 
 import pytest
 
-from perdure.testing.servers import PostgresBinaries, PostgresServer, RedisBinary, ValkeyCluster, ValkeyServer
+from perdure.testing.servers import (
+    LocalServer,
+    PostgresBinaries,
+    PostgresServer,
+    RedisBinary,
+    ValkeyCluster,
+    ValkeyServer,
+)
 from perdure.testing.servers.binaries import default_postgres_binaries, default_redis_binary
 
 __all__ = [
@@ -29,6 +37,8 @@ __all__ = [
     "valkey_cluster",
     "valkey_server",
 ]
+
+S = TypeVar("S", bound=LocalServer)
 
 DATABASE = "perdure_test"
 
@@ -69,18 +79,14 @@ def valkey_cluster(redis_binary: RedisBinary) -> Iterator[ValkeyCluster]:
 @pytest.fixture
 def redis_url(valkey_server: ValkeyServer) -> str:
     """The URL of `valkey_server`, which is running and empty. A few milliseconds."""
-    if valkey_server.stopped:
-        valkey_server.resume()
-    valkey_server.start().clear()
+    running(valkey_server).clear()
     return valkey_server.url
 
 
 @pytest.fixture
 def postgres_url(postgres_server: PostgresServer) -> str:
     """The URL of an empty database of `postgres_server`, which is running. About 15 ms."""
-    if postgres_server.stopped:
-        postgres_server.resume()
-    return postgres_server.start().clear(DATABASE)
+    return running(postgres_server).clear(DATABASE)
 
 
 @pytest.fixture
@@ -89,3 +95,10 @@ def cluster_url(valkey_cluster: ValkeyCluster) -> str:
     valkey_cluster.resume()
     valkey_cluster.start().clear()
     return valkey_cluster.url
+
+
+def running(server: S) -> S:
+    """The server, which a test before may have left stopped or killed."""
+    if server.stopped:
+        server.resume()
+    return server.start()

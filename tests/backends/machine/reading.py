@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from functools import partial
 from random import Random
-from typing import Any
+from typing import Any, TypeVar
 from uuid import UUID
 
 from hypothesis.stateful import invariant, precondition, rule
@@ -24,7 +25,9 @@ from tests.backends.machine.model import ModelSession
 
 from perdure.backends.measuring import measures_of
 from perdure.backends.totals import totals_of
-from perdure.models import SessionMetrics, SessionSummary, StoredSession
+from perdure.models import Page, SessionFilter, SessionMetrics, SessionSummary, StatsFilter, StoredSession
+
+T = TypeVar("T")
 
 
 class Reading(Asking):
@@ -60,16 +63,11 @@ class Reading(Asking):
         wanted, limit = session_filter(rng, self.now), rng.randint(1, 3)
         matching = self.model.matching(wanted)
 
-        async def walk() -> list[SessionSummary]:
-            page = await self.faulty.find(wanted, limit=limit)
-            found = list(page)
-            while page.next_cursor is not None:
-                assert len(page) == limit
-                page = await self.faulty.find(wanted, cursor=page.next_cursor, limit=limit)
-                found += page
-            return found
-
-        self.ask(walk, lambda: [SessionSummary(**_summary(session)) for session in matching], fault=fault(rng))
+        self.ask(
+            lambda: every(self.faulty.find, wanted, limit),
+            lambda: [SessionSummary(**_summary(session)) for session in matching],
+            fault=fault(rng),
+        )
         without = some(rng, [*IDS, UUID(int=7)])
         counted = [session for session in matching if session.id not in without]
         totals = totals_of(StoredSession(**session.as_read(None)) for session in counted)
@@ -87,17 +85,11 @@ class Reading(Asking):
             seen_as=lambda measures: dict(measures.counts),
         )
 
-        async def walk() -> list[SessionMetrics]:
-            page = await self.faulty.metrics(wanted, limit=limit)
-            found = list(page)
-            while page.next_cursor is not None:
-                assert len(page) == limit
-                page = await self.faulty.metrics(wanted, cursor=page.next_cursor, limit=limit)
-                found += page
-            return found
-
         listed = [measured(session, now=now) for session in self.model.counted(wanted, ())]
-        self.ask(walk, lambda: [SessionMetrics.counted(each.facts, each.counts) for each in listed])
+        self.ask(
+            lambda: every(self.faulty.metrics, wanted, limit),
+            lambda: [SessionMetrics.counted(each.facts, each.counts) for each in listed],
+        )
 
     @precondition(lambda self: self.branches)
     @rule(rng=choices)
@@ -137,6 +129,17 @@ class Reading(Asking):
         health = self.runner.run(self.faulty.inner.health(now=self.now))
         due = [s for s in self.model.sessions.values() if s.due is not None and s.due <= self.now]
         assert (health.ok, health.due, health.last_swept_at) == (True, len(due), self.model.swept)
+
+
+async def every(page_of: Callable[..., Awaitable[Page[T]]], wanted: SessionFilter | StatsFilter, limit: int) -> list[T]:
+    """All that a listing gives, page by page; each but the last one is full."""
+    page = await page_of(wanted, limit=limit)
+    found = list(page)
+    while page.next_cursor is not None:
+        assert len(page) == limit
+        page = await page_of(wanted, cursor=page.next_cursor, limit=limit)
+        found += page
+    return found
 
 
 def _itself(answer: Any) -> Any:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
-
 import pytest
-from tests.backends.servers import EMPTY, running
+from tests.backends.servers import EMPTY, with_schema
 from tests.effort import LONG
 
-from perdure.backends.sql.postgres import PostgresBackend
+from perdure.testing.plugin import running
 from perdure.testing.servers import PostgresBinaries, PostgresServer, available_postgres_binaries
 
 KEPT = "perdure_kept"
@@ -25,9 +23,7 @@ def postgres_binaries(request: pytest.FixtureRequest) -> PostgresBinaries:
 @pytest.fixture(scope="session")
 def made_url(postgres_server: PostgresServer) -> str:
     """A database with the schema in it, made once: making it takes longer than most tests."""
-    url = running(postgres_server).clear(KEPT)
-    asyncio.run(PostgresBackend(url).schema.create())
-    return url
+    return with_schema(postgres_server, KEPT)
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from uuid import UUID
 
 import pytest
 from tests.backends.postgres.conftest import KEPT
-from tests.backends.servers import TRUNCATE, running
+from tests.backends.servers import TRUNCATE
 
 from perdure import SessionFilter
 from perdure.backends.sql.postgres import PostgresBackend, reading, writing
@@ -26,6 +26,7 @@ from perdure.backends.sql.postgres.records import Bundle
 from perdure.backends.sql.postgres.statements import Statements, statements_in
 from perdure.models import StoredSession
 from perdure.testing import START, ChangeMaker, stored_query, stored_session
+from perdure.testing.plugin import running
 from perdure.testing.servers import PostgresServer
 
 Work = Callable[[Connection, Statements], Awaitable[Any]]

@@ -172,7 +172,7 @@ class LifeMachine(RuleBasedStateMachine):
         try:
             session = await process.store.create_session(["AAPL"], "equity", ttl_hours=1, session_id=ledger.id)
         except LOST as error:
-            self.excuse(error, attempt, writing=True)
+            self.excuse(error, attempt)
             return
         except SessionExistsError:
             assert attempt.hot_struck or attempt.archive_struck, "nobody else uses this id"
@@ -223,7 +223,7 @@ class LifeMachine(RuleBasedStateMachine):
         try:
             await call(process.store)
         except LOST as error:
-            self.excuse(error, attempt, writing=True)
+            self.excuse(error, attempt)
             return None
         except SessionNotFoundError:
             assert ledger.created != "yes" or ledger.deleted != "no"
@@ -246,7 +246,7 @@ class LifeMachine(RuleBasedStateMachine):
         try:
             session = await process.store.extend_session(ledger.id, hours=1)
         except LOST as error:
-            self.excuse(error, attempt, writing=True)
+            self.excuse(error, attempt)
             return
         except SessionNotFoundError:
             assert ledger.created != "yes" or ledger.deleted != "no"
@@ -261,7 +261,7 @@ class LifeMachine(RuleBasedStateMachine):
         try:
             await process.store.archive_session(ledger.id)
         except LOST as error:
-            self.excuse(error, attempt, writing=True)
+            self.excuse(error, attempt)
         except SessionInactiveError:
             pass
 
@@ -273,7 +273,7 @@ class LifeMachine(RuleBasedStateMachine):
         try:
             report = await process.store.cleanup_expired_sessions()
         except LOST as error:
-            self.excuse(error, attempt, writing=True)
+            self.excuse(error, attempt)
             return
         own = [reason for reason in report.failed.values() if self.alone or "left alone" not in reason]
         assert not own or attempt.hot_struck or attempt.archive_struck
@@ -286,7 +286,7 @@ class LifeMachine(RuleBasedStateMachine):
         try:
             await process.store.delete_session(ledger.id)
         except LOST as error:
-            self.excuse(error, attempt, writing=True)
+            self.excuse(error, attempt)
             return
         ledger.deleted, ledger.deleted_by = "yes", self.told(attempt)
 
@@ -299,7 +299,7 @@ class LifeMachine(RuleBasedStateMachine):
         try:
             session = await process.store.get_session(ledger.id)
         except LOST as error:
-            self.excuse(error, attempt, writing=False)
+            self.excuse(error, attempt)
             return
         if session is None:
             assert not must_be_there or ledger.deleted != "no"
@@ -327,7 +327,7 @@ class LifeMachine(RuleBasedStateMachine):
                 if (cursor := page.next_cursor) is None:
                     break
         except LOST as error:
-            self.excuse(error, attempt, writing=False)
+            self.excuse(error, attempt)
             return
         assert len(found) == len(set(found))
         missing = {ledger.id for ledger in there if ledger.deleted == "no"} - set(found)
@@ -341,7 +341,7 @@ class LifeMachine(RuleBasedStateMachine):
             return Acknowledged(attempt.process.number, self.seconds.now + CACHE_TTL)
         return Acknowledged(attempt.process.number)
 
-    def excuse(self, error: BaseException, attempt: Attempt, *, writing: bool) -> None:
+    def excuse(self, error: BaseException, attempt: Attempt) -> None:
         """Whoever fails must have had a reason: the tier that decides, or a caller who was cancelled."""
         if not self.alone and "left alone" in str(error):
             return  # another one's fault

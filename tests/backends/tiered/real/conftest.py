@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
-
 import pytest
-from tests.backends.servers import EMPTY, running
+from tests.backends.servers import EMPTY, with_schema
 
-from perdure.backends.sql.postgres import PostgresBackend
+from perdure.testing.plugin import running
 from perdure.testing.servers import PostgresServer
 
 KEPT = "perdure_tiers"
@@ -16,9 +14,7 @@ KEPT = "perdure_tiers"
 @pytest.fixture(scope="session")
 def made_url(postgres_server: PostgresServer) -> str:
     """A database with the schema in it."""
-    url = running(postgres_server).clear(KEPT)
-    asyncio.run(PostgresBackend(url).schema.create())
-    return url
+    return with_schema(postgres_server, KEPT)
 
 
 @pytest.fixture
