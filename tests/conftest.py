@@ -1,17 +1,34 @@
-"""Real servers for whatever test asks for them, and SQLite files with the schema in them."""
+"""What every test has around it, and may ask for: real servers, SQLite files with the schema, a clock."""
 
 from __future__ import annotations
 
 import asyncio
+import os
 import shutil
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+import structlog
 
 from perdure.backends.sql.sqlite import SqliteBackend
+from perdure.testing import ManualClock
 
 pytest_plugins = ["perdure.testing.plugin"]
+
+
+@pytest.fixture(autouse=True)
+def _nothing_around(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No settings in the environment, and nobody who configured logging, whatever is outside or was before."""
+    for name in list(os.environ):
+        if name.upper().startswith("PERDURE_"):
+            monkeypatch.delenv(name)
+    structlog.reset_defaults()
+
+
+@pytest.fixture
+def clock() -> ManualClock:
+    return ManualClock()
 
 
 @pytest.fixture(scope="session")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from datetime import timedelta
 from typing import Any
 
@@ -13,13 +12,6 @@ from pydantic import ValidationError
 from perdure import Settings
 from perdure.errors import ConfigurationError
 from perdure.values import encode_default
-
-
-@pytest.fixture(autouse=True)
-def _no_settings_around(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in list(os.environ):
-        if name.upper().startswith("PERDURE_"):
-            monkeypatch.delenv(name)
 
 
 def test_names_and_defaults_are_those_that_were_promised() -> None:

@@ -12,6 +12,7 @@ from uuid import UUID
 
 import pytest
 from structlog.testing import capture_logs
+from tests.store.stores import Brings
 
 from perdure import QueryRecord, SessionStore, Settings, hookimpl
 from perdure import sync as blocking
@@ -158,12 +159,11 @@ async def test_what_a_verb_raises_is_told_and_goes_on(store: SessionStore, watch
 
 
 async def test_being_cancelled_is_told_too(watcher: Watcher) -> None:
-    class Brings:
-        @hookimpl
-        def register_backends(self, backends: dict[str, Any]) -> None:
-            backends["faulty"] = lambda url: FaultyBackend(MemoryBackend(), [Fault(1, Moment.CANCEL_BEFORE)])
-
-    async with SessionStore.open("faulty://", settings=QUIET, plugins=[watcher, Brings()]) as store:
+    async with SessionStore.open(
+        "held://",
+        settings=QUIET,
+        plugins=[watcher, Brings(FaultyBackend(MemoryBackend(), [Fault(1, Moment.CANCEL_BEFORE)]))],
+    ) as store:
         with pytest.raises(asyncio.CancelledError):
             await store.get_session(UUID(int=1))
 
@@ -200,12 +200,7 @@ async def test_a_block_whose_recording_is_cancelled_is_left_all_the_same(watcher
             await asyncio.sleep(0.01)
             return await self.inner.apply(session_id, change)
 
-    class Brings:
-        @hookimpl
-        def register_backends(self, backends: dict[str, Any]) -> None:
-            backends["slow"] = lambda url: Holds(MemoryBackend())
-
-    async with SessionStore.open("slow://", settings=QUIET, plugins=[watcher, Brings()]) as store:
+    async with SessionStore.open("held://", settings=QUIET, plugins=[watcher, Brings(Holds(MemoryBackend()))]) as store:
         session = await store.create_session(["A"], "equity")
 
         async def work() -> None:
@@ -251,14 +246,11 @@ async def test_what_waits_is_sent_in_the_context_of_who_waited_longest() -> None
             await go_on.wait()
             return await self.inner.apply(session_id, change)
 
-    class Brings:
-        @hookimpl
-        def register_backends(self, backends: dict[str, Any]) -> None:
-            backends["slow"] = lambda url: Holds(MemoryBackend())
-
     caller: ContextVar[str] = ContextVar("caller")
 
-    async with SessionStore.open("slow://", settings=QUIET, plugins=[Watcher(), Brings()]) as store:
+    async with SessionStore.open(
+        "held://", settings=QUIET, plugins=[Watcher(), Brings(Holds(MemoryBackend()))]
+    ) as store:
         session = await store.create_session(["A"], "equity")
 
         async def track(name: str) -> None:

@@ -1,8 +1,7 @@
-"""Stores on memory and on SQLite, with a clock that stands still, and no settings around them."""
+"""Stores on memory and on SQLite."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -11,18 +10,6 @@ from tests.store.stores import QUIET
 
 from perdure import SessionStore, Settings
 from perdure.testing import ManualClock
-
-
-@pytest.fixture(autouse=True)
-def _no_settings_around(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in list(os.environ):
-        if name.upper().startswith("PERDURE_"):
-            monkeypatch.delenv(name)
-
-
-@pytest.fixture
-def clock() -> ManualClock:
-    return ManualClock()
 
 
 @pytest.fixture(params=["memory", "sqlite"])

@@ -1,13 +1,11 @@
-"""No settings around the stores, a clock that stands still, and an observer of each kind."""
+"""Stores with an observer of each kind."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import AsyncIterator, Iterator, MutableMapping
 from typing import Any
 
 import pytest
-import structlog
 from structlog.testing import capture_logs
 from tests.hooks.observers import AsyncObserver, Observer, opened
 
@@ -15,23 +13,10 @@ from perdure import Session, SessionStore
 from perdure.testing import ManualClock
 
 
-@pytest.fixture(autouse=True)
-def _no_settings_around(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in list(os.environ):
-        if name.upper().startswith("PERDURE_"):
-            monkeypatch.delenv(name)
-
-
-@pytest.fixture
-def clock() -> ManualClock:
-    return ManualClock()
-
-
 @pytest.fixture
 def logs() -> Iterator[list[MutableMapping[str, Any]]]:
     with capture_logs() as entries:
         yield entries
-    structlog.reset_defaults()
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ from uuid import UUID
 
 import pytest
 from tests.hooks.observers import HOUR, Observer, opened, price
+from tests.store.stores import Brings
 
 from perdure import Session, SessionMetrics, SessionStore, SessionSummary, Settings, hookimpl, hookspecs
 from perdure.backends import MemoryBackend
@@ -210,13 +211,10 @@ async def test_a_session_that_is_deleted_right_after_it_was_archived_is_not_told
         async def read(self, session_id: UUID, *, history: int | None = None) -> None:
             await self.inner.delete(session_id, forget_at=ManualClock()())
 
-    class Brings:
-        @hookimpl
-        def register_backends(self, backends: dict[str, Any]) -> None:
-            backends["deletes"] = lambda url: Deletes(MemoryBackend())
-
     quiet = Settings(sweep_on_open=False, sweep_in_background=False)
-    async with SessionStore.open("deletes://", plugins=[observer, Brings()], settings=quiet) as store:
+    async with SessionStore.open(
+        "held://", plugins=[observer, Brings(Deletes(MemoryBackend()))], settings=quiet
+    ) as store:
         session = await store.create_session(["A"], "equity")
 
         assert await store.archive_session(session.id) is True
@@ -277,13 +275,8 @@ async def test_what_a_save_wrote_is_told_of_once_however_often_it_had_to_be_made
 ) -> None:
     faulty = FaultyBackend(MemoryBackend(), [Fault(2, moment)])
 
-    class Brings:
-        @hookimpl
-        def register_backends(self, backends: dict[str, Any]) -> None:
-            backends["faulty"] = lambda url: faulty
-
     quiet = Settings(sweep_on_open=False, sweep_in_background=False)
-    async with SessionStore.open("faulty://", plugins=[observer, Brings()], settings=quiet) as store:
+    async with SessionStore.open("held://", plugins=[observer, Brings(faulty)], settings=quiet) as store:
         session = await store.create_session(["A"], "equity")
         observer.seen.clear()
         session.add_query(price())
@@ -303,13 +296,8 @@ async def test_what_a_save_wrote_is_told_of_once_however_often_it_had_to_be_made
 async def test_what_was_written_is_told_of_even_if_the_save_failed_afterwards(observer: Observer) -> None:
     faulty = FaultyBackend(MemoryBackend())
 
-    class Brings:
-        @hookimpl
-        def register_backends(self, backends: dict[str, Any]) -> None:
-            backends["faulty"] = lambda url: faulty
-
     quiet = Settings(sweep_on_open=False, sweep_in_background=False)
-    async with SessionStore.open("faulty://", plugins=[observer, Brings()], settings=quiet) as store:
+    async with SessionStore.open("held://", plugins=[observer, Brings(faulty)], settings=quiet) as store:
         session = await store.create_session(["A"], "equity")
         await store.update_context(session.id, others=1)
         observer.seen.clear()

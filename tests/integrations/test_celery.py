@@ -31,13 +31,6 @@ QUIET = Settings(sweep_on_open=False, sweep_in_background=False)
 POSIX = pytest.mark.skipif(os.name == "nt", reason="worker processes as on POSIX")
 
 
-@pytest.fixture(autouse=True)
-def _no_settings_around(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in list(os.environ):
-        if name.upper().startswith("PERDURE_"):
-            monkeypatch.delenv(name)
-
-
 @pytest.fixture(scope="module")
 def broker() -> Iterator[ValkeyServer]:
     with ValkeyServer(durability="none") as server:

@@ -1,14 +1,12 @@
-"""Every test of the store runs on memory and on SQLite, with a clock that stands still, and no settings around it."""
+"""Every test of the store runs on memory and on SQLite."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import AsyncIterator, Iterator, MutableMapping
 from pathlib import Path
 from typing import Any
 
 import pytest
-import structlog
 from structlog.testing import capture_logs
 from tests.store.stores import Stores
 
@@ -19,17 +17,9 @@ from perdure.testing import ManualClock
 
 
 @pytest.fixture(autouse=True)
-def _no_settings_around(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    for name in list(os.environ):
-        if name.upper().startswith("PERDURE_"):
-            monkeypatch.delenv(name)
+def _a_home_of_its_own(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     for name in ("HOME", "XDG_DATA_HOME"):
         monkeypatch.setenv(name, str(tmp_path))
-
-
-@pytest.fixture
-def clock() -> ManualClock:
-    return ManualClock()
 
 
 @pytest.fixture(params=["memory", "sqlite"])
@@ -65,4 +55,3 @@ def logs() -> Iterator[list[MutableMapping[str, Any]]]:
     """What was logged while the test ran."""
     with capture_logs() as entries:
         yield entries
-    structlog.reset_defaults()

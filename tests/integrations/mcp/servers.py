@@ -9,9 +9,10 @@ from importlib.metadata import version
 from typing import Any
 
 from fastmcp import Client, FastMCP
+from tests.store.stores import Brings
 
-from perdure import Session, SessionStore, hookimpl
-from perdure.backends import MemoryBackend, SessionBackend
+from perdure import Session, SessionStore
+from perdure.backends import MemoryBackend
 from perdure.integrations.mcp import InstalledSessions, install, mark_cache_hit
 from perdure.testing import FaultyBackend, ManualClock
 
@@ -64,17 +65,6 @@ def finance(calls: Calls | None = None) -> FastMCP:
         return {"text": "word " * words, "words": words}
 
     return mcp
-
-
-class Brings:
-    """A plugin with a backend, so that a test can break it."""
-
-    def __init__(self, backend: SessionBackend) -> None:
-        self._backend = backend
-
-    @hookimpl
-    def register_backends(self, backends: dict[str, Any]) -> None:
-        backends["held"] = lambda url: self._backend
 
 
 @dataclass

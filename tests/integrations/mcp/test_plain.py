@@ -46,11 +46,6 @@ async def connected(server: Any) -> AsyncIterator[Any]:
 
 
 @pytest.fixture
-def clock() -> ManualClock:
-    return ManualClock()
-
-
-@pytest.fixture
 async def store(clock: ManualClock) -> AsyncIterator[SessionStore]:
     settings = Settings(sweep_on_open=False, sweep_in_background=False, session_max_queries_per_session=5)
     async with SessionStore.open("memory://", settings=settings, clock=clock) as store:
