@@ -265,10 +265,11 @@ def test_whoever_presses_ctrl_c_is_free_at_once_and_the_call_is_cancelled() -> N
     stuck = Stuck()
     with opened(stuck) as store:
         session = store.create_session(["A"], "equity")
+        stuck.arrived.clear()
         stuck.held = True
 
         def press() -> None:
-            stuck.arrived.wait(10)
+            assert stuck.arrived.wait(10)
             os.kill(os.getpid(), signal.SIGINT)
 
         finger = threading.Thread(target=press)
@@ -280,6 +281,44 @@ def test_whoever_presses_ctrl_c_is_free_at_once_and_the_call_is_cancelled() -> N
         eventually(lambda: stuck.cancelled == 1)
         stuck.held = False
         assert store.get_session(session.id) is not None
+
+
+def test_whoever_is_interrupted_while_handing_a_call_over_has_cancelled_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    submit = asyncio.run_coroutine_threadsafe
+    stuck = Stuck()
+
+    def interrupted(work: Any, loop: asyncio.AbstractEventLoop) -> Future[Any]:
+        submit(work, loop)
+        assert stuck.arrived.wait(10)
+        raise KeyboardInterrupt
+
+    with opened(stuck) as store:
+        stuck.held = True
+        with monkeypatch.context() as patched:
+            patched.setattr("perdure.sync.loop_thread.asyncio.run_coroutine_threadsafe", interrupted)
+            with pytest.raises(KeyboardInterrupt):
+                store.get_session(UUID(int=1))
+
+        eventually(lambda: stuck.cancelled == 1)
+
+
+def test_a_call_that_is_given_up_before_it_began_never_begins() -> None:
+    stuck, busy, free = Stuck(), threading.Event(), threading.Event()
+
+    async def keep_the_loop_busy(_: aio.SessionStore) -> None:
+        busy.set()
+        free.wait(10)
+
+    with opened(stuck, timeout=timedelta(seconds=0.01)) as store, ThreadPoolExecutor(1) as pool:
+        keeping = pool.submit(store.run, keep_the_loop_busy)
+        assert busy.wait(10)
+        with pytest.raises(BackendUnavailableError):
+            store.get_session(UUID(int=1))
+        free.set()
+        keeping.result()
+        store.run(lambda _: asyncio.sleep(0))
+
+    assert not stuck.arrived.is_set()
 
 
 # Processes ---------------------------------------------------------------------------------------------

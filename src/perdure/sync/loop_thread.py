@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import threading
 import warnings
 from collections.abc import Callable, Coroutine
 from concurrent.futures import CancelledError, Future, InvalidStateError
 from contextlib import AbstractAsyncContextManager
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, Generic, TypeAlias, TypeVar
 
 from perdure.errors import BackendClosedError, BackendUnavailableError, InvalidInputError
 
@@ -62,23 +63,11 @@ class LoopThread:
                 "a hook, or whatever else runs on the thread of this store, would wait for itself; "
                 "there, use the `async` store"
             )
-        with self._lock:
-            if self._closed:
-                raise BackendClosedError(NAME, f"not open; {REMEDY}")
-            future = asyncio.run_coroutine_threadsafe(work(), self._loop)
+        call = _Call(work, self._loop)
         try:
-            return future.result(timeout_s)
-        except CancelledError:
-            if not self._closed:
-                raise
-            raise BackendClosedError(NAME, "closed while the call was under way") from None
-        except TimeoutError:
-            if future.done():  # answered in the last moment, if only by a TimeoutError of its own
-                return future.result()
-            future.cancel()
-            raise BackendUnavailableError(NAME, f"no answer within {timeout_s:g} s") from None
+            return self._answer(call, timeout_s)
         except BaseException:
-            future.cancel()
+            call.give_up()
             raise
 
     def close(self) -> None:
@@ -103,6 +92,22 @@ class LoopThread:
             self._closed = True
             self._loop.call_soon_threadsafe(self._stop.set)  # not waited for: this may be the loop's own thread
 
+    def _answer(self, call: _Call[T], timeout_s: float | None) -> T:
+        with self._lock:
+            if self._closed:
+                raise BackendClosedError(NAME, f"not open; {REMEDY}")
+            future = asyncio.run_coroutine_threadsafe(call.run(), self._loop)
+        try:
+            return future.result(timeout_s)
+        except CancelledError:
+            if not self._closed:
+                raise
+            raise BackendClosedError(NAME, "closed while the call was under way") from None
+        except TimeoutError:
+            if future.done():  # answered in the last moment, if only by a TimeoutError of its own
+                return future.result()
+            raise BackendUnavailableError(NAME, f"no answer within {timeout_s:g} s") from None
+
     def _refuse_other_processes(self) -> None:
         """Before any lock: in a forked process it may be held by a thread that does not exist there."""
         if os.getpid() != self._process:
@@ -111,6 +116,35 @@ class LoopThread:
                 f"opened in process {self._process}, of which this one was forked: "
                 "open a store after forking, in each process",
             )
+
+
+class _Call(Generic[T]):
+    """Work on its way to a loop, which may be given up at any moment.
+
+    The future that handing it over gives is not enough for that: whoever is interrupted meanwhile does not have it.
+    """
+
+    def __init__(self, work: Callable[[], Coroutine[Any, Any, T]], loop: asyncio.AbstractEventLoop) -> None:
+        self._work = work
+        self._loop = loop
+        self._given_up = False
+        self._task: asyncio.Task[Any] | None = None
+
+    async def run(self) -> T:
+        if self._given_up:
+            raise asyncio.CancelledError
+        self._task = asyncio.current_task()
+        return await self._work()
+
+    def give_up(self) -> None:
+        """Cancel it, from any thread, whether it has begun or not. Without effect on one that is over."""
+        with contextlib.suppress(RuntimeError):  # the loop is closed, which has cancelled whatever ran on it
+            self._loop.call_soon_threadsafe(self._cancel)
+
+    def _cancel(self) -> None:
+        self._given_up = True
+        if self._task is not None:
+            self._task.cancel()
 
 
 def _serve(opened: AbstractAsyncContextManager[object], started: Future[Started], ended: Future[None]) -> None:
