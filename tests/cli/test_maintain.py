@@ -9,6 +9,7 @@ import signal
 import subprocess
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from tests.cli.running import CommandLine, finished
@@ -72,7 +73,7 @@ def test_a_round_is_a_sweep_of_which_others_know(perdure: CommandLine) -> None:
 def test_what_failed_is_named_and_fails_the_round(perdure: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
     session = perdure.session()
 
-    async def sweep(store: SessionStore, limit: int | None = None) -> CleanupReport:
+    async def sweep(store: SessionStore, limit: int | None = None, **how: Any) -> CleanupReport:
         return CleanupReport(archived=1, skipped=1, failed={session.id: "it is damaged"})
 
     monkeypatch.setattr(SessionStore, "cleanup_expired_sessions", sweep)
@@ -125,7 +126,7 @@ def test_a_round_that_is_told_to_stop_ends_after_its_batch(
 ) -> None:
     batches, after_the_first = list[int | None](), list[Any]()
 
-    async def sweep(store: SessionStore, limit: int | None = None) -> CleanupReport:
+    async def sweep(store: SessionStore, limit: int | None = None, **how: Any) -> CleanupReport:
         batches.append(limit)
         os.kill(os.getpid(), signal.SIGTERM)
         await asyncio.sleep(0.01)  # a sweep that does something lets the loop run
@@ -136,8 +137,8 @@ def test_a_round_that_is_told_to_stop_ends_after_its_batch(
 
     result = perdure.run("maintain", "--once")
 
-    assert (batches, result.exit_code) == ([200], 1)
-    assert result.stdout == "archived 200, deleted 0 past their retention; stopped before the end\n"
+    assert (batches, result.exit_code) == ([2_000], 1)
+    assert result.stdout == "archived 2,000, deleted 0 past their retention; stopped before the end\n"
     assert after_the_first == [signal.SIG_DFL]  # whoever will not wait for the batch says so once more
 
 
@@ -146,7 +147,7 @@ def test_a_service_outlives_a_backend_that_is_away(perdure: CommandLine, monkeyp
     monkeypatch.setenv("PERDURE_SESSION_CLEANUP_INTERVAL_MINUTES", "0.0001")
     outcomes = iter([BackendUnavailableError("sqlite", "another process held the write lock for too long"), None])
 
-    async def sweep(store: SessionStore, limit: int | None = None) -> CleanupReport:
+    async def sweep(store: SessionStore, limit: int | None = None, **how: Any) -> CleanupReport:
         if (error := next(outcomes)) is not None:
             raise error
         os.kill(os.getpid(), signal.SIGTERM)
@@ -168,7 +169,7 @@ def test_a_service_that_finds_its_backend_away_waits_longer_each_time(
     away = BackendUnavailableError("sqlite", "no answer")
     outcomes, pauses = iter([away, away, away, None, away, None]), list[float]()
 
-    async def sweep(store: SessionStore, limit: int | None = None) -> CleanupReport:
+    async def sweep(store: SessionStore, limit: int | None = None, **how: Any) -> CleanupReport:
         if (error := next(outcomes)) is not None:
             raise error
         return CleanupReport(archived=1)
@@ -192,7 +193,7 @@ def test_a_service_outlives_a_backend_that_is_away_for_weeks(
 ) -> None:
     rounds = 0
 
-    async def sweep(store: SessionStore, limit: int | None = None) -> CleanupReport:
+    async def sweep(store: SessionStore, limit: int | None = None, **how: Any) -> CleanupReport:
         raise BackendUnavailableError("sqlite", "no answer")
 
     async def wait(stopping: asyncio.Event, *, seconds: float) -> None:
@@ -210,23 +211,23 @@ def test_a_service_outlives_a_backend_that_is_away_for_weeks(
 
 
 def test_a_round_ends_where_a_whole_batch_fails(perdure: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
-    session, rounds = perdure.session(), list[int | None]()
-    monkeypatch.setenv("PERDURE_SWEEP_BATCH", "1")
+    perdure.session()
+    rounds = list[int | None]()
 
-    async def sweep(store: SessionStore, limit: int | None = None) -> CleanupReport:
+    async def sweep(store: SessionStore, limit: int | None = None, **how: Any) -> CleanupReport:
         rounds.append(limit)
-        return CleanupReport(failed={session.id: "the archive does not answer"})
+        return CleanupReport(failed={uuid4(): "the archive does not answer" for _ in range(limit or 0)})
 
     monkeypatch.setattr(SessionStore, "cleanup_expired_sessions", sweep)
 
     assert perdure.run("maintain", "--once").exit_code == 1
-    assert rounds == [1]
+    assert rounds == [2_000]
 
 
 def test_a_round_whose_sweep_was_stopped_is_not_finished(perdure: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
     session = perdure.session()
 
-    async def sweep(store: SessionStore, limit: int | None = None) -> CleanupReport:
+    async def sweep(store: SessionStore, limit: int | None = None, **how: Any) -> CleanupReport:
         return CleanupReport(failed={session.id: "the archive does not answer"}, stopped=True)
 
     monkeypatch.setattr(SessionStore, "cleanup_expired_sessions", sweep)

@@ -18,6 +18,8 @@ from perdure.errors import BackendError
 
 __all__ = ["register_maintain"]
 
+ARCHIVE_BATCH = 2_000
+"""Sessions that are archived before a signal is looked at again: what takes about a second."""
 RETENTION_BATCH = 500
 ROLL_UP_BATCH = 1_000
 
@@ -138,15 +140,19 @@ async def _archive(run: Run, store: SessionStore, stopping: asyncio.Event, done:
     """Whether it was not told to stop half way."""
     due = sum(tier.due for tier in (await store.health()).tiers.values())
     with counted(run.err, "archiving", total=due if due < DUE_COUNTED else None) as reached:
-        more, stopped, batch = True, False, store.settings.sweep_batch
+
+        def dealt_with(more: int = 0) -> None:
+            reached(done.archived + done.skipped + len(done.failed) + more)
+
+        more, stopped, limit = True, False, max(ARCHIVE_BATCH, store.settings.sweep_batch)
         while more and not stopping.is_set():
-            report = await store.cleanup_expired_sessions(limit=batch)
+            report = await store.cleanup_expired_sessions(limit=limit, progress=dealt_with)
             done.archived += report.archived
             done.skipped += report.skipped
             done.failed.update((str(session_id), reason) for session_id, reason in report.failed.items())
-            reached(done.archived + done.skipped + len(done.failed))
+            dealt_with()
             taken = report.archived + report.skipped + len(report.failed)
-            more = taken == batch > len(report.failed)  # where a whole batch fails, so would the next one
+            more = taken == limit > len(report.failed)  # where all of them fail, so would the next ones
             stopped = report.stopped
     return not stopped
 

@@ -26,6 +26,8 @@ Progress: TypeAlias = Callable[[int], None]
 """Told, after each batch, how many sessions have been dealt with so far."""
 
 CLAIM_BYTES = 64 * 1024 * 1024
+ARCHIVED_AT_ONCE = 2
+"""Batches on their way: one is made ready while the archive is busy with the other."""
 PURGE_BATCH = 500
 TOLD_BATCH = 100
 """Sessions that retention tells of before it removes them: what a crash in between tells again, at most."""
@@ -44,13 +46,28 @@ class Maintenance:
     async def archive_expired(self, *, limit: int | None = None, progress: Progress | None = None) -> CleanupReport:
         """Archive what has expired, batch by batch; safe to run anywhere, any number of times and at once."""
         core, report = self._core, CleanupReport()
-        async with aclosing(self._claims(core.now(), limit)) as batches:
-            async for claimed in batches:
-                await self._archive_claimed(claimed, report)
-                if report.stopped:
-                    break  # what was claimed comes back by itself
-                if progress is not None:
-                    progress(report.archived + report.skipped + len(report.failed))
+
+        async def archive(claimed: Claimed) -> None:
+            await self._archive_claimed(claimed, report)
+            if progress is not None and not report.stopped:
+                progress(report.archived + report.skipped + len(report.failed))
+
+        archiving: set[asyncio.Task[None]] = set()
+        try:
+            async with aclosing(self._claims(core.now(), limit)) as batches:
+                async for claimed in batches:
+                    archiving.add(asyncio.create_task(archive(claimed)))
+                    if len(archiving) == ARCHIVED_AT_ONCE:
+                        done, archiving = await asyncio.wait(archiving, return_when=asyncio.FIRST_COMPLETED)
+                        await asyncio.gather(*done)
+                    if report.stopped:
+                        break  # what was claimed comes back by itself
+        except asyncio.CancelledError:
+            for task in archiving:
+                task.cancel()
+            raise
+        finally:
+            await asyncio.gather(*archiving)
         if report.archived or report.failed:
             log.info(
                 "sessions.archived",

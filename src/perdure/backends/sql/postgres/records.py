@@ -10,7 +10,8 @@ from uuid import UUID
 from pydantic_core import to_json
 
 from perdure.backends.sql.rows import row_of
-from perdure.models import Measured, StoredSession
+from perdure.models import StoredSession
+from perdure.models.measures import counts_of
 
 __all__ = ["Bundle", "Contents", "as_json", "facts_record", "ids_of"]
 
@@ -100,7 +101,7 @@ class Bundle:
                 text.encode()
         facts = facts_record(session)
         if session.archived_at is not None:
-            facts["counts"] = Measured.of(session, now=session.archived_at).counts
+            facts["counts"] = counts_of(session, session.queries, now=session.archived_at)
         return cls(session, facts)
 
 
