@@ -11,7 +11,7 @@ from perdure.backends.sql.postgres.connections import Connection, Connections
 from perdure.backends.sql.postgres.meanings import NAME
 from perdure.backends.sql.postgres.reading import read_whole, whole_of
 from perdure.backends.sql.postgres.records import Bundle, Contents, as_json, facts_record, ids_of, packed
-from perdure.backends.sql.postgres.splitting import each_alone, split
+from perdure.backends.sql.postgres.splitting import each_alone, split, two_at_once
 from perdure.backends.sql.postgres.statements import Statements
 from perdure.errors import BackendUnavailableError, CorruptDataError, PerdureError
 from perdure.merging import AbsorbOutcome, merge
@@ -35,18 +35,19 @@ async def absorb_all(
     report: list[Absorbed | None] = [None] * len(sessions)
     absorbing = _Absorbing(connections, sql, tickets, timeout_s)
     for wave in _waves(sessions):
-        bundles: dict[UUID, Bundle] = {}
-        places: dict[UUID, int] = {}
-        for place in wave:
-            session = sessions[place]
-            places[session.id] = place
-            try:
-                bundles[session.id] = Bundle.of(session)
-            except (AttributeError, TypeError, ValueError, OverflowError) as error:
-                report[place] = Absorbed(session.id, AbsorbOutcome.FAILED, str(error))
-        for batch in split(list(bundles.values()), lambda bundle: bundle.session):
-            for done in await absorbing.take(batch):
+        places = {sessions[place].id: place for place in wave}
+
+        async def take(batch: Sequence[StoredSession], places: Mapping[UUID, int] = places) -> None:
+            bundles = []
+            for session in batch:
+                try:
+                    bundles.append(Bundle.of(session))
+                except (AttributeError, TypeError, ValueError, OverflowError) as error:
+                    report[places[session.id]] = Absorbed(session.id, AbsorbOutcome.FAILED, str(error))
+            for done in await absorbing.take(bundles):
                 report[places[done.session_id]] = done
+
+        await two_at_once(split([sessions[place] for place in wave], lambda session: session), take)
     assert None not in report
     return [done for done in report if done is not None]
 

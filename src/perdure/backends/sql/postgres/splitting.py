@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from typing import TypeVar
 from uuid import UUID
 
@@ -10,7 +11,7 @@ from perdure.backends.sql.postgres.meanings import concerns_content
 from perdure.errors import PerdureError
 from perdure.models import StoredSession
 
-__all__ = ["each_alone", "split"]
+__all__ = ["each_alone", "split", "two_at_once"]
 
 Item = TypeVar("Item")
 Outcome = TypeVar("Outcome")
@@ -57,3 +58,23 @@ async def each_alone(
             return fail(items[0], error)
     middle = len(items) // 2
     return {**await each_alone(items[:middle], send, fail), **await each_alone(items[middle:], send, fail)}
+
+
+async def two_at_once(batches: Iterable[Item], work: Callable[[Item], Awaitable[None]]) -> None:
+    """Do the work for each batch, so that one can be made ready while the server is busy with another.
+
+    Raises: what `work` raises; then none of it is under way any more, and the rest was not begun.
+    """
+    left = iter(batches)
+
+    async def one_by_one() -> None:
+        for batch in left:
+            await work(batch)
+
+    workers = [asyncio.create_task(one_by_one()) for _ in range(2)]
+    try:
+        await asyncio.gather(*workers)
+    finally:
+        for worker in workers:
+            worker.cancel()
+        await asyncio.wait(workers)
