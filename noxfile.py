@@ -13,7 +13,7 @@ nox.options.sessions = ["tests", "lint"]
 nox.options.error_on_external_run = True
 
 PROJECT = nox.project.load_toml("pyproject.toml")
-MAX_WORKERS = "8"  # each worker may start servers of its own
+PARALLEL = ("-n", "logical", "--maxprocesses", "8", "--dist", "loadgroup")  # each worker may start servers of its own
 SHOWN_ELSEWHERE = (
     "tests/backends/postgres/test_pooling.py",
     "tests/backends/postgres/test_state_machine.py",
@@ -41,12 +41,11 @@ def tests(session: nox.Session) -> None:
     if session.posargs:
         session.run("pytest", *session.posargs)
         return
-    parallel = ("-n", "logical", "--maxprocesses", MAX_WORKERS, "--dist", "loadgroup")
     data = {"COVERAGE_FILE": str(Path(session.create_tmp()).resolve() / "coverage")} | _mcp_clients(session, "2")
     session.run("coverage", "erase", env=data)
     apart = (f"--ignore={path}" for path in SHOWN_ELSEWHERE)
-    session.run("coverage", "run", "-m", "pytest", *parallel, *apart, env=data)
-    session.run("pytest", *parallel, *SHOWN_ELSEWHERE)
+    session.run("coverage", "run", "-m", "pytest", *PARALLEL, *apart, env=data)
+    session.run("pytest", *PARALLEL, *SHOWN_ELSEWHERE)
     session.run("coverage", "combine", "--quiet", env=data)
     session.run("coverage", "report", env=data)
 
@@ -55,7 +54,7 @@ def tests(session: nox.Session) -> None:
 def soak(session: nox.Session) -> None:
     """Run the tests that leave things to chance for longer: more examples, more rounds, longer outages."""
     install(session, "test", extra="dev")
-    session.run("pytest", "--timeout", "3600", *(session.posargs or ["tests/backends"]), env={"TEST_SOAK": "1"})
+    session.run("pytest", *PARALLEL, "--timeout", "3600", *(session.posargs or ["tests/backends"]), env={"TEST_SOAK": "1"})
 
 
 @nox.session
