@@ -54,7 +54,9 @@ def tests(session: nox.Session) -> None:
 def soak(session: nox.Session) -> None:
     """Run the tests that leave things to chance for longer: more examples, more rounds, longer outages."""
     install(session, "test", extra="dev")
-    session.run("pytest", *PARALLEL, "--timeout", "3600", *(session.posargs or ["tests/backends"]), env={"TEST_SOAK": "1"})
+    session.run(
+        "pytest", *PARALLEL, "--timeout", "3600", *(session.posargs or ["tests/backends"]), env={"TEST_SOAK": "1"}
+    )
 
 
 @nox.session

@@ -84,3 +84,60 @@ def test_memory_has_no_schema(perdure: CommandLine) -> None:
     perdure.url = "memory://"
 
     assert "memory has no schema" in perdure.error("db", "create", code=2)
+
+
+# Two tiers ---------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def two_tiers(perdure: CommandLine, monkeypatch: pytest.MonkeyPatch) -> CommandLine:
+    monkeypatch.setenv("PERDURE_ARCHIVE", "sqlite:///archive.db")
+    return perdure
+
+
+def test_each_tier_that_has_a_schema_is_dealt_with(two_tiers: CommandLine, machine: Path) -> None:
+    places = ["sqlite:///kept.db", "sqlite:///archive.db"]
+
+    assert two_tiers.text("db", "create") == "sqlite:///kept.db is ready\nsqlite:///archive.db is ready\n"
+    assert [made["url"] for made in two_tiers.json("db", "create")] == places
+    assert [done["url"] for done in two_tiers.json("db", "upgrade")] == places
+    assert [(seen["url"], seen["ok"]) for seen in two_tiers.json("db", "verify")] == [(place, True) for place in places]
+    assert [done["url"] for done in two_tiers.json("db", "drop", "--yes")] == places
+    assert not (machine / "kept.db").exists()
+    assert not (machine / "archive.db").exists()
+
+
+@pytest.mark.parametrize("damaged", ["kept.db", "archive.db"])
+def test_verify_fails_where_either_tier_differs(two_tiers: CommandLine, damaged: str) -> None:
+    two_tiers.text("db", "create")
+    with closing(sqlite3.connect(damaged)) as connection:
+        connection.execute("DROP TABLE session_labels")
+
+    verified = two_tiers.json("db", "verify", code=1)
+
+    assert [seen["url"] for seen in verified if not seen["ok"]] == [f"sqlite:///{damaged}"]
+
+
+def test_drop_names_both_tiers_before_it_drops_them(two_tiers: CommandLine, machine: Path) -> None:
+    two_tiers.text("db", "create")
+
+    result = two_tiers.run("db", "drop", stdin="n\n")
+
+    assert result.exit_code == 1
+    assert "Delete every session in sqlite:///kept.db and in sqlite:///archive.db? [y/N]" in result.stderr
+    assert (machine / "kept.db").exists()
+    assert (machine / "archive.db").exists()
+
+
+def test_behind_a_memory_the_archive_alone_has_a_schema(two_tiers: CommandLine, machine: Path) -> None:
+    two_tiers.url = "memory://"
+
+    assert two_tiers.text("db", "create") == "sqlite:///archive.db is ready\n"
+    assert two_tiers.json("db", "verify") == {"url": "sqlite:///archive.db", "ok": True, "differences": []}
+    assert not (machine / "kept.db").exists()
+
+
+def test_an_archive_without_anything_before_it_is_a_mistake(two_tiers: CommandLine) -> None:
+    two_tiers.url = None
+
+    assert "an archive needs a hot tier" in two_tiers.error("db", "create", code=2)

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Coroutine
-from typing import Annotated
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from typing import Annotated, Any
 
 import typer
 
 from perdure.cli.command import Run, command
 from perdure.cli.errors import FAILURE, complain
-from perdure.store import SchemaAdmin, schema_of
+from perdure.cli.output import shown_url
+from perdure.store import SchemaAdmin
+from perdure.store.backing import schemas_of
 
 __all__ = ["database"]
 
@@ -20,31 +22,39 @@ database = typer.Typer(no_args_is_help=True, help="Create, upgrade, verify or dr
 @command(database, "create")
 async def create(run: Run) -> None:
     """Make the database, or what is missing in it; there is no harm in doing so twice."""
-    await _schema(run).create()
-    if not run.answer({"url": run.place, "created": True}):
-        run.out.print(f"{run.place} is ready")
+    done = []
+    for place, schema in _schemas(run).items():
+        await schema.create()
+        done.append({"url": place, "created": True})
+    _answer(run, done, lambda made: [f"{made['url']} is ready"])
 
 
 @command(database, "upgrade")
 async def upgrade(run: Run) -> None:
     """Bring an older database to the schema of this perdure."""
-    before, now = await _schema(run).upgrade()
-    if not run.answer({"url": run.place, "before": before, "now": now}):
-        run.out.print(
-            f"{run.place} was at revision {now} already"
-            if before == now
-            else f"{run.place} went from revision {before} to {now}"
-        )
+    done = []
+    for place, schema in _schemas(run).items():
+        before, now = await schema.upgrade()
+        done.append({"url": place, "before": before, "now": now})
+    _answer(run, done, _upgraded)
+
+
+def _upgraded(done: Mapping[str, Any]) -> list[str]:
+    place, before, now = done["url"], done["before"], done["now"]
+    if before == now:
+        return [f"{place} was at revision {now} already"]
+    return [f"{place} went from revision {before} to {now}"]
 
 
 @command(database, "verify")
 async def verify(run: Run) -> None:
     """Compare the database with what this perdure expects; exits with 1 where they differ."""
-    differences = await _schema(run).verify()
-    if not run.answer({"url": run.place, "ok": not differences, "differences": differences}):
-        for difference in differences or [f"{run.place} is as expected"]:
-            run.out.print(difference, soft_wrap=True)
-    if differences:
+    done = []
+    for place, schema in _schemas(run).items():
+        differences = await schema.verify()
+        done.append({"url": place, "ok": not differences, "differences": differences})
+    _answer(run, done, lambda seen: seen["differences"] or [f"{seen['url']} is as expected"])
+    if not all(seen["ok"] for seen in done):
         raise typer.Exit(FAILURE)
 
 
@@ -53,17 +63,20 @@ def drop(
     run: Run, yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False
 ) -> Coroutine[None, None, None]:
     """Delete the database with every session in it. Not to be undone; asks first."""
+    schemas = _schemas(run)
     # Asked before the event loop runs, which would take the first Ctrl-C for itself.
-    if not yes and not _confirmed(run, f"Delete every session in {run.place}?"):
+    if not yes and not _confirmed(run, f"Delete every session in {' and in '.join(schemas)}?"):
         complain("nothing was dropped; answer y, or give --yes")
         raise typer.Exit(FAILURE)
-    return _drop(run)
+    return _drop(run, schemas)
 
 
-async def _drop(run: Run) -> None:
-    await _schema(run).drop()
-    if not run.answer({"url": run.place, "dropped": True}):
-        run.out.print(f"{run.place} is gone")
+async def _drop(run: Run, schemas: Mapping[str, SchemaAdmin]) -> None:
+    done = []
+    for place, schema in schemas.items():
+        await schema.drop()
+        done.append({"url": place, "dropped": True})
+    _answer(run, done, lambda dropped: [f"{dropped['url']} is gone"])
 
 
 def _confirmed(run: Run, question: str) -> bool:
@@ -74,5 +87,14 @@ def _confirmed(run: Run, question: str) -> bool:
     return answer.strip().lower() in ("y", "yes")
 
 
-def _schema(run: Run) -> SchemaAdmin:
-    return schema_of(run.settings().url)
+def _schemas(run: Run) -> dict[str, SchemaAdmin]:
+    """What keeps a schema, by the place that people are told."""
+    return {run.place if url is None else shown_url(url): schema for url, schema in schemas_of(run.settings()).items()}
+
+
+def _answer(run: Run, done: Sequence[dict[str, Any]], lines: Callable[[dict[str, Any]], Sequence[str]]) -> None:
+    """What was done: for programs an object, or with two places a list of them; for people the lines of each."""
+    if not run.answer(done[0] if len(done) == 1 else done):
+        for each in done:
+            for line in lines(each):
+                run.out.print(line, soft_wrap=True)

@@ -10,7 +10,7 @@ from perdure.settings import Settings
 from perdure.store.hooks import HookRelay
 from perdure.store.watching import watched_tier
 
-__all__ = ["ONLY_TIER", "backend_of", "schema_of"]
+__all__ = ["ONLY_TIER", "backend_of", "schema_of", "schemas_of"]
 
 ONLY_TIER = "store"
 """What the tier of a store is called that has but one."""
@@ -26,10 +26,7 @@ def backend_of(settings: Settings, hooks: HookRelay) -> SessionBackend:
     hot = backend_for(settings.url, more=more)
     if settings.archive is None:
         return watched_tier(hot, hooks, tier=ONLY_TIER)
-    if settings.url is None:
-        raise ConfigurationError("an archive needs a hot tier in front of it: give url, for instance redis://localhost")
-    if settings.url == settings.archive:
-        raise ConfigurationError("url and archive are the same place; one backend keeps active and archived sessions")
+    _refuse_what_are_no_tiers(settings)
     from perdure.backends.tiered import TieredBackend, TierTimes
 
     times = TierTimes(
@@ -48,6 +45,27 @@ def backend_of(settings: Settings, hooks: HookRelay) -> SessionBackend:
     archive = backend_for(settings.archive, more=more)
     hot, archive = watched_tier(hot, hooks, tier="hot"), watched_tier(archive, hooks, tier="archive")
     return TieredBackend(hot, archive, acknowledge=settings.acknowledge, times=times, watcher=watcher)
+
+
+def _refuse_what_are_no_tiers(settings: Settings) -> None:
+    if settings.url is None:
+        raise ConfigurationError("an archive needs a hot tier in front of it: give url, for instance redis://localhost")
+    if settings.url == settings.archive:
+        raise ConfigurationError("url and archive are the same place; one backend keeps active and archived sessions")
+
+
+def schemas_of(settings: Settings) -> dict[str | None, SchemaAdmin]:
+    """What is to be made, upgraded, verified or dropped, by its URL: the only backend, or the tiers that have a schema.
+
+    Raises:
+        ConfigurationError: there is nothing like a schema, or two URLs that cannot be tiers of one store.
+    """
+    if settings.archive is None:
+        return {settings.url: schema_of(settings.url)}
+    _refuse_what_are_no_tiers(settings)
+    hot = backend_for(settings.url).schema
+    tiers: dict[str | None, SchemaAdmin] = {} if hot is None else {settings.url: hot}
+    return tiers | {settings.archive: schema_of(settings.archive)}
 
 
 def schema_of(url: str | None = None) -> SchemaAdmin:
