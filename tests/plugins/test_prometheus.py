@@ -15,11 +15,14 @@ import pytest
 from prometheus_client import CollectorRegistry, start_http_server
 from prometheus_client.parser import text_string_to_metric_families
 from tests.plugins.watched import QUIET, SECRET, live, two_tiers, until, waiting
+from tests.store.stores import Brings
 
 from perdure import QueryRecord, SessionStore
 from perdure import sync as blocking
+from perdure.backends import DUE_COUNTED, MemoryBackend, MemoryData
 from perdure.plugins.names import FewNames
 from perdure.plugins.prometheus import PrometheusMetrics
+from perdure.testing import stored_session
 
 OFTEN = timedelta(seconds=0.01)
 
@@ -117,6 +120,35 @@ async def test_a_backlog_shows_with_its_age_and_goes_with_the_sweep(endpoint: En
         assert endpoint.value("perdure_sweep_backlog_age_seconds") == 0
         await until(lambda: (endpoint.value("perdure_last_sweep_timestamp_seconds") or 0) > 1e9)
         assert endpoint.value("perdure_sessions_active") == 1
+
+
+async def test_a_sweep_makes_nothing_active_that_was_not_when_it_was_counted(
+    endpoint: Endpoint, tmp_path: Path
+) -> None:
+    path = tmp_path / "kept.db"
+    await waiting(path, timedelta(hours=3), timedelta(hours=1))
+    metrics = PrometheusMetrics(endpoint.registry, look_every=OFTEN)
+
+    async with SessionStore.open(f"sqlite:///{path}", settings=QUIET, plugins=[metrics]) as store:
+        await until(lambda: endpoint.value("perdure_sessions_active") == 1)
+        await store.cleanup_expired_sessions()
+        await until(lambda: endpoint.value("perdure_sweep_backlog_sessions") == 0)
+
+        assert endpoint.value("perdure_sessions_active") == 1
+
+
+async def test_what_is_active_behind_a_backlog_too_long_to_be_counted_is_not_known(endpoint: Endpoint) -> None:
+    data = MemoryData()
+    backend = MemoryBackend(data)
+    await backend.open()
+    await backend.absorb([stored_session() for _ in range(DUE_COUNTED)])
+    metrics = PrometheusMetrics(endpoint.registry, look_every=OFTEN)
+
+    brings = Brings(MemoryBackend(data))
+    async with SessionStore.open("held://", settings=QUIET, plugins=[brings, metrics]):
+        await until(lambda: endpoint.value("perdure_sweep_backlog_sessions") == DUE_COUNTED)
+
+        assert math.isnan(endpoint.value("perdure_sessions_active") or 0)
 
 
 async def test_after_closing_nobody_looks_any_more(endpoint: Endpoint) -> None:

@@ -3,6 +3,7 @@
 from perdure.backends.forwarding import ForwardingBackend, ObservedBackend
 from perdure.backends.memory import MemoryBackend, MemoryData
 from perdure.backends.protocol import (
+    DUE_COUNTED,
     Absorbed,
     Archived,
     ArchiveOutcome,
@@ -20,6 +21,7 @@ from perdure.backends.protocol import (
 from perdure.backends.registry import BackendFactory, backend_for, default_path
 
 __all__ = [
+    "DUE_COUNTED",
     "Absorbed",
     "ArchiveOutcome",
     "Archived",

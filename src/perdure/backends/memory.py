@@ -20,6 +20,7 @@ from perdure.backends.labels import labels_of, wanted_labels
 from perdure.backends.measuring import measures_of, metrics_page
 from perdure.backends.memory_cache import CachedCopies, MemoryCache
 from perdure.backends.protocol import (
+    DUE_COUNTED,
     Absorbed,
     Archived,
     ArchiveOutcome,
@@ -49,8 +50,6 @@ from perdure.models import (
 from perdure.models.times import EPOCH, to_micros
 
 __all__ = ["MemoryBackend", "MemoryData"]
-
-_DUE_COUNTED = 1_000
 
 
 @dataclass
@@ -100,7 +99,7 @@ class MemoryBackend:
             ok=self._is_open,
             latency_ms=0.0,
             last_swept_at=self._data.last_swept_at,
-            due=min(len(due), _DUE_COUNTED),
+            due=min(len(due), DUE_COUNTED),
             due_since=min(due, default=None),
             details={"sessions": len(self._data.sessions)},
             error=None if self._is_open else "not open",

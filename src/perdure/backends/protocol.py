@@ -30,6 +30,7 @@ from perdure.models import (
 )
 
 __all__ = [
+    "DUE_COUNTED",
     "Absorbed",
     "ArchiveOutcome",
     "Archived",
@@ -44,6 +45,9 @@ __all__ = [
     "SessionCache",
     "Tombstone",
 ]
+
+DUE_COUNTED = 1_000
+"""As far as a backend counts what is due: more is a backlog, and to count it would take as long as to archive it."""
 
 Deliver: TypeAlias = Callable[[Sequence[StoredSession]], Awaitable[None]]
 """Told of sessions that were archived; awaited before anything forgets that they have to be."""
@@ -138,7 +142,7 @@ class BackendHealth:
     latency_ms: float
     last_swept_at: datetime | None = None
     due: int = 0
-    """Sessions that were due for archiving at the instant asked about; counted to 1,000 at most."""
+    """Sessions that were due for archiving at the instant asked about; counted to `DUE_COUNTED` at most."""
     due_since: datetime | None = field(default=None, kw_only=True)
     """Since when the one that is due longest has been; None where none is."""
     details: Mapping[str, Any] = field(default_factory=dict)

@@ -11,8 +11,7 @@ import typer
 from perdure.cli.command import Run, command
 from perdure.cli.errors import FAILURE, complain
 from perdure.cli.output import shown_url
-from perdure.store import SchemaAdmin
-from perdure.store.backing import schemas_of
+from perdure.store import SchemaAdmin, schemas_of
 
 __all__ = ["database"]
 

@@ -15,6 +15,7 @@ from perdure.cli.errors import FAILURE, complain
 from perdure.cli.output import counted, moment, print_json, relative
 from perdure.cli.signals import stopped_by_signals, wait_for
 from perdure.errors import BackendError
+from perdure.store import DUE_COUNTED
 
 __all__ = ["register_maintain"]
 
@@ -31,9 +32,6 @@ MOST_DOUBLINGS = 30
 
 MISSED_INTERVALS = 2
 """So many intervals without a sweep, and nobody is sweeping."""
-
-DUE_COUNTED = 1_000
-"""As far as a store counts what is due."""
 
 
 def register_maintain(app: typer.Typer) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
+from perdure.backends import DUE_COUNTED
 from perdure.errors import PerdureError
 from perdure.logs import EventLog
 from perdure.models import SessionFilter
@@ -19,14 +20,14 @@ log = EventLog("perdure.plugins")
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """What was seen. `active` is None where it was not counted, or could not be."""
+    """What was seen. `active` is what was counted last; None where nothing was, or it could not be."""
 
     health: StoreHealth
     active: int | None
 
     @property
     def due(self) -> int:
-        """Sessions that have expired and not been archived; counted to 1,000 in each tier."""
+        """Sessions that have expired and not been archived; counted to `DUE_COUNTED` in each tier."""
         return sum(tier.due for tier in self.health.tiers.values())
 
     @property
@@ -73,16 +74,19 @@ class Looking:
             try:
                 health = await store.health()
                 if self._count_every_s is not None and loop.time() >= counted_at + self._count_every_s:
-                    counted_at, active = loop.time(), await _unarchived(store)
-                look = Look(health, None)
-                self._seen(look if active is None else Look(health, max(0, active - look.due)))
+                    counted_at, active = loop.time(), await _active(store, health)
+                self._seen(Look(health, active))
             except Exception as error:  # noqa: BLE001 (what was seen would stay as it is for ever, and nobody know)
                 log.error("look.failed", error=type(error).__name__)
             await asyncio.sleep(self._every_s)
 
 
-async def _unarchived(store: SessionStore) -> int | None:
+async def _active(store: SessionStore, health: StoreHealth) -> int | None:
+    """What is not archived, without what is due at this moment; None where the backlog is too long to be counted."""
+    due = [tier.due for tier in health.tiers.values()]
+    if max(due, default=0) >= DUE_COUNTED:
+        return None
     try:
-        return (await store.get_totals(SessionFilter(archived=False))).sessions
+        return max(0, (await store.get_totals(SessionFilter(archived=False))).sessions - sum(due))
     except PerdureError:
         return None  # its health says why

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
+from perdure.backends.protocol import DUE_COUNTED
 from perdure.backends.redis.address import RedisAddress
 from perdure.backends.redis.codec import instant_of, pairs_of, score_of
 from perdure.backends.redis.keys import Layout
@@ -35,7 +36,6 @@ FORMAT = 1
 """How the data is laid out; a later perdure that does it otherwise has another."""
 
 OLDEST = (6, 2)
-DUE_COUNTED = 1_000
 _NOT_TOLD = (None, "NOPERM")  # no such command there, or not for this user
 _QUESTIONS = (("INFO",), ("CONFIG", "GET", "appendfsync"), ("CONFIG", "GET", "save"))
 

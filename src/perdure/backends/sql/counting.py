@@ -12,6 +12,7 @@ from pydantic_core import to_json
 from sqlalchemy import ClauseElement, Select, Subquery, Text, bindparam, case, cast, column, func, literal, select, text
 
 from perdure.backends.labels import wanted_labels
+from perdure.backends.protocol import DUE_COUNTED
 from perdure.backends.sql.reading import fetched, snapshot
 from perdure.backends.sql.statements import SQL, text_of
 from perdure.backends.sql.tables import session_labels, session_queries, sessions
@@ -22,8 +23,6 @@ from perdure.models.query import UNREADABLE
 from perdure.models.times import from_micros, to_micros
 
 __all__ = ["HealthFacts", "health_of", "totals_in"]
-
-_DUE_COUNTED = 1_000
 
 
 class HealthFacts(NamedTuple):
@@ -38,7 +37,7 @@ class HealthFacts(NamedTuple):
 def health_of(connection: sqlite3.Connection, *, now: datetime) -> HealthFacts:
     """The facts of `BackendHealth`, at a cost that does not depend on how many sessions there are."""
     swept = connection.execute(SQL.select_sweep, {"name": SWEEP}).fetchone()
-    due, since = connection.execute(SQL.count_due, {"now": to_micros(now), "most": _DUE_COUNTED}).fetchone()
+    due, since = connection.execute(SQL.count_due, {"now": to_micros(now), "most": DUE_COUNTED}).fetchone()
     pages, page_bytes = (connection.execute(f"PRAGMA {name}").fetchone()[0] for name in ("page_count", "page_size"))
     details = {
         "sqlite_version": sqlite3.sqlite_version,

@@ -7,6 +7,7 @@ from datetime import datetime
 from functools import lru_cache
 from typing import Any, NamedTuple
 
+from perdure.backends.protocol import DUE_COUNTED
 from perdure.backends.sql.postgres.connections import Connection
 from perdure.backends.sql.postgres.statements import quoted
 from perdure.backends.sql.postgres.writing import SWEEP
@@ -15,7 +16,6 @@ from perdure.models.times import from_micros, to_micros
 
 __all__ = ["HealthFacts", "health_of"]
 
-_DUE_COUNTED = 1_000
 _CROWDED = 0.9
 
 
@@ -32,7 +32,7 @@ class HealthFacts(NamedTuple):
 async def health_of(connection: Connection, schema: str, *, now: datetime) -> HealthFacts:
     """The facts of `BackendHealth`, in one round trip, at a cost that does not depend on the number of sessions."""
     tables = sorted(metadata.tables)
-    row = await connection.fetchrow(_statement(schema), to_micros(now), SWEEP, schema, tables, _DUE_COUNTED)
+    row = await connection.fetchrow(_statement(schema), to_micros(now), SWEEP, schema, tables, DUE_COUNTED)
     assert row is not None
     facts = dict(row)
     swept, due, since = (facts.pop(name) for name in ("started_at", "due", "due_since"))
