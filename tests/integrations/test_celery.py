@@ -8,20 +8,21 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
-from celery import Celery, group, signals
+from celery import Celery, Task, group, signals
 from tests.docs.pages import PROJECT
 
 import perdure.integrations.celery as jobs
 from perdure import QueryRecord, Session, SessionFilter, Settings
-from perdure.backends import MemoryBackend
+from perdure.backends import Archived, MemoryBackend
 from perdure.errors import BackendUnavailableError, ConfigurationError, SchemaError
+from perdure.models import StoredSession
 from perdure.store import SessionStore as AsyncStore
 from perdure.sync import SessionStore
 from perdure.testing import Fault, FaultyBackend, ManualClock, Moment
@@ -210,14 +211,46 @@ def test_what_time_does_not_mend_is_not_tried_again() -> None:
     assert attempts == [1]
 
 
-def test_it_is_given_up_in_the_end_with_ever_longer_pauses() -> None:
+def test_a_sweep_that_could_archive_nothing_is_tried_again() -> None:
+    clock = ManualClock()
+
+    class Away(FaultyBackend):
+        async def archive(self, sessions: Sequence[StoredSession], **how: Any) -> list[Archived]:
+            clock.advance(timedelta(hours=1))  # what was claimed is free again
+            return await super().archive(sessions, **how)
+
+    away = Away(MemoryBackend(), [Fault(number, Moment.BEFORE, "archive") for number in (1, 2)])
+    store = SessionStore(AsyncStore(away, settings=QUIET, clock=clock))
+    store.create_session(["A"], "equity", ttl_hours=1)
+    clock.advance(timedelta(hours=2))
+    app = Celery("eager", broker="memory://", set_as_current=False)
+    app.conf.task_always_eager = True
+    tasks = jobs.register(app, open_store=lambda: store)
+
+    report = tasks.cleanup_expired_sessions.delay().get()
+
+    assert (report["archived"], report["stopped"]) == (1, False)
+    assert away.calls.count("archive") == 3
+    close_stores()
+
+
+def test_it_is_given_up_in_the_end_with_ever_longer_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     away = BackendUnavailableError("sqlite", "no answer")
     tasks, attempts = eager(*[away] * 20)
+    pauses, retry = list[int](), Task.retry
+
+    def noted(task: Any, **given: Any) -> Any:
+        pauses.append(given["countdown"])
+        return retry(task, **given)
+
+    monkeypatch.setattr(Task, "retry", noted)
+    monkeypatch.setattr("celery.utils.time.random.randrange", lambda end: end - 1)  # of the jitter, the longest
 
     with pytest.raises(BackendUnavailableError):
         tasks.generate_session_metrics.delay().get()
 
     assert len(attempts) == 9
+    assert pauses == [2, 4, 8, 16, 32, 64, 128, 256, 512]  # in seconds; the last is asked for and refused
     assert tasks.generate_session_metrics.acks_late
     assert tasks.generate_session_metrics.reject_on_worker_lost
 

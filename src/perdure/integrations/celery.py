@@ -12,7 +12,7 @@ from datetime import timedelta
 from typing import Any, NamedTuple, TypeAlias
 
 from perdure.analytics import SessionAnalytics
-from perdure.errors import BackendError, MissingExtraError, SchemaError, StorageReadOnlyError
+from perdure.errors import BackendError, BackendUnavailableError, MissingExtraError, SchemaError, StorageReadOnlyError
 from perdure.settings import Settings
 from perdure.sync import SessionStore
 
@@ -101,6 +101,8 @@ def register(app: Celery, *, open_store: Callable[[], SessionStore] | None = Non
     Each process of a worker opens one store, with its first task, and closes it when it ends. `open_store` opens it
     in another way than the environment says. What the app's own schedule says under the same name stays.
 
+    A task whose backend is away, and a sweep that was stopped because nothing could be archived, are tried again.
+
     Raises:
         ConfigurationError: settings in the environment that cannot work.
     """
@@ -111,7 +113,11 @@ def register(app: Celery, *, open_store: Callable[[], SessionStore] | None = Non
 
     def task(work: Callable[..., Report]) -> Task[..., Report]:
         def run(**given: Any) -> Report:
-            return work(stores.get(), **given)
+            report = work(stores.get(), **given)
+            if report.get("stopped"):
+                why = next(iter(report["failures"].values()), "no reason given")
+                raise BackendUnavailableError("store", f"nothing can be archived at present: {why}")
+            return report
 
         run.__doc__ = work.__doc__
         as_task: Callable[..., Task[..., Report]] = app.task(name=f"perdure.{work.__name__}", **OPTIONS)
