@@ -243,6 +243,11 @@ async def test_a_tombstone_in_the_archive_is_pushed_to_hot() -> None:
     assert pair.hot_data.tombstones == {session.id: FOREVER}
     assert await pair.tiers.read(session.id) is None
     assert [(each["event"], each["session_id"]) for each in logs] == [("session.deleted_again", str(session.id))]
+    told = f"memory came back older than it was: session {session.id} was there, which had been deleted"
+    assert pair.told == [("hot", told)]
+    assert (await pair.tiers.health(now=EXPIRY)).warnings == (
+        "hot: it came back older than it was: 1 session that had been deleted came with it and had to be deleted again",
+    )
 
 
 async def test_a_deletion_between_claiming_and_absorbing_is_nothing_to_tell_of() -> None:

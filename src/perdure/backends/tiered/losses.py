@@ -33,14 +33,18 @@ class Losses:
         self._versions: dict[UUID, tuple[int, float]] = {}
         self.count = 0
         """Sessions that were found to lack what had been acknowledged."""
+        self.revived = 0
+        """Sessions that were found there after they had been deleted."""
 
     @property
     def warning(self) -> str | None:
         """What an operator should know; None where nothing was lost."""
-        if not self.count:
-            return None
-        many = "1 session" if self.count == 1 else f"{self.count:,} sessions"
-        return f"it came back older than it was: {many} lost something that had been acknowledged"
+        found = []
+        if self.count:
+            found.append(f"{_many(self.count)} lost something that had been acknowledged")
+        if self.revived:
+            found.append(f"{_many(self.revived)} that had been deleted came with it and had to be deleted again")
+        return f"it came back older than it was: {', '.join(found)}" if found else None
 
     def acknowledge(self, session_id: UUID, version: int) -> None:
         """The caller hears of that version."""
@@ -72,3 +76,16 @@ class Losses:
             f"{self._hot.backend.name} came back older than it was: session {session_id} is at version {found}, "
             f"and {acknowledged} had been acknowledged"
         )
+
+    async def tell_revived(self, session_id: UUID) -> None:
+        """Let everybody know of a session that had been deleted, was there again, and is gone again."""
+        self.revived += 1
+        log.warning("session.deleted_again", session_id=str(session_id))
+        await self._hot.report(
+            f"{self._hot.backend.name} came back older than it was: "
+            f"session {session_id} was there, which had been deleted"
+        )
+
+
+def _many(sessions: int) -> str:
+    return "1 session" if sessions == 1 else f"{sessions:,} sessions"

@@ -28,14 +28,11 @@ from perdure.backends.protocol import (
 from perdure.backends.tiered.losses import Losses
 from perdure.backends.tiered.tier import Tier
 from perdure.errors import BackendError, BackendUnavailableError
-from perdure.logs import EventLog
 from perdure.merging import AbsorbOutcome
 from perdure.models import StoredSession
 from perdure.models.times import EPOCH
 
 __all__ = ["HotSweep"]
-
-log = EventLog("perdure.tiers")
 
 _MOVED = {
     AbsorbOutcome.STORED: ArchiveOutcome.ARCHIVED,
@@ -182,7 +179,7 @@ class HotSweep:
             if isinstance(kept, Tombstone):
                 forget_at = kept.forget_at
                 if await self._hot.run(lambda hot: hot.delete(session_id, forget_at=forget_at), stores=True):
-                    log.warning("session.deleted_again", session_id=str(session_id))
+                    await self._losses.tell_revived(session_id)
         except BackendError as error:
             return Archived(session_id, ArchiveOutcome.FAILED, f"it was deleted, which hot could not be told: {error}")
         return Archived(session_id, ArchiveOutcome.DELETED)
