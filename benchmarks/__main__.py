@@ -53,7 +53,7 @@ def main() -> None:
         note(asyncio.run(reading.whole_sessions(folder)))
         note(asyncio.run(sweeping.sweeps(folder)))
         note(asyncio.run(reading.listings(folder, large=options.large)))
-        note(redis.rows())
+        note(redis.rows(large=options.large))
         note(postgres.run(folder, large=options.large))
         note(tiers.rows())
         note(statistics.rows(folder, sessions=options.large))

@@ -1,6 +1,6 @@
 """Redis and a cluster of it: recording, reading, listing, sweeping, and what a session weighs.
 
-`python -m benchmarks.redis [--cluster]` measures these rows alone.
+`python -m benchmarks.redis [--no-cluster] [--large N]` measures these rows alone.
 """
 
 from __future__ import annotations
@@ -35,11 +35,11 @@ LONG = 1_000
 Raw = driver.Redis | RedisCluster
 
 
-def rows(*, cluster: bool = True) -> list[Row]:
+def rows(*, large: int, cluster: bool = True) -> list[Row]:
     """Every row, on servers that are started for it."""
     found: list[Row] = []
     with ValkeyServer(durability="everysec") as server:
-        measured = (one_caller, reading, many_callers, listing, sweeping)
+        measured = (one_caller, reading, many_callers, sweeping)
         raw_rate = 0.0
         for measure in measured:
             server.clear()
@@ -47,6 +47,8 @@ def rows(*, cluster: bool = True) -> list[Row]:
             found += made
             if measure is many_callers:
                 raw_rate = float(made[0].raw.split("/s")[0].replace(",", ""))
+        server.clear()
+        found += asyncio.run(listings(server, large=large))
     with ValkeyServer(durability="none") as server:  # of its own: what others leave to be freed would count
         found += asyncio.run(weight(server.url, server.port))
     if cluster:
@@ -151,10 +153,16 @@ async def clustered(url: str, port: int, single: float) -> list[Row]:
     ]
 
 
-async def listing(url: str, _: int) -> list[Row]:
-    """One user's page of 50 among 10,000 sessions."""
-    page = await _page_among(url, 10_000)
-    return [Row("Redis: one user's page of 50 among 10,000 sessions", "–", f"{page:.2f} ms", "–", "≤ 5 ms", page <= 5)]
+async def listings(server: ValkeyServer, *, large: int) -> list[Row]:
+    """One user's page of 50 among 10,000 sessions, and among many more."""
+    small = await _page_among(server.url, 10_000)
+    server.clear()
+    big = await _page_among(server.url, large)
+    ratio = big / small
+    return [
+        Row("Redis: one user's page of 50 among 10,000 sessions", "–", f"{small:.2f} ms", "–", "≤ 5 ms", small <= 5),
+        Row(f"… among {large:,}", f"{small:.2f} ms (10,000)", f"{big:.2f} ms", f"{ratio:.2f} ×", "≤ 1.5", ratio <= 1.5),
+    ]
 
 
 async def sweeping(url: str, _: int) -> list[Row]:
@@ -251,9 +259,9 @@ async def _tasks_rate(call: Callable[[int], Awaitable[object]]) -> float:
 
 
 async def _page_among(url: str, sessions: int) -> float:
-    """Milliseconds of a page of one user who has them all, the median over the first and second page."""
+    """Milliseconds of a page of a user who has 10,000 of them, the median over the first and second page."""
     async with store_at(url) as store:
-        await fill(store, sessions, users=1)
+        await fill(store, sessions, users=sessions // 10_000)
         cursor: str | None = None
 
         async def page() -> None:
@@ -284,7 +292,9 @@ def main() -> None:
     """Print the rows."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--no-cluster", dest="cluster", action="store_false")
-    for row in rows(cluster=parser.parse_args().cluster):
+    parser.add_argument("--large", type=int, default=1_000_000, help="sessions in the large listing")
+    options = parser.parse_args()
+    for row in rows(large=options.large, cluster=options.cluster):
         met = {True: "yes", False: "NO", None: "–"}[row.met]
         print(f"{met:>4}  {row.work}: {row.perdure} against {row.raw}: {row.ratio} (target {row.target})", flush=True)
 
