@@ -16,7 +16,7 @@ __all__ = ["whole_file"]
 def whole_file(path: Path) -> Iterator[BinaryIO]:
     """Write a file that is put in place when all is written and on the disk, and left as it was otherwise.
 
-    A pipe or a device is written as it is. `OSError` is raised as it comes.
+    A pipe or a device is written as it is. `OSError` is raised as it comes, and names the file that was asked for.
     """
     path = path.resolve()
     if path.exists() and not path.is_file():
@@ -30,5 +30,9 @@ def whole_file(path: Path) -> Iterator[BinaryIO]:
             stream.flush()
             os.fsync(stream.fileno())
         part.replace(path)
+    except OSError as error:
+        if error.filename == str(part):
+            error.filename = str(path)
+        raise
     finally:
         part.unlink(missing_ok=True)

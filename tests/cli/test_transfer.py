@@ -115,6 +115,14 @@ def test_an_export_that_fails_leaves_the_file_as_it_was(
 
 
 @pytest.mark.skipif(os.name == "nt", reason="an open file cannot be replaced there")
+def test_a_file_that_cannot_be_written_is_named_as_it_was_asked_for(
+    perdure: CommandLine, three: list[Session], machine: Path
+) -> None:
+    missing = machine / "nowhere" / "x.jsonl"
+
+    assert perdure.error("export", str(missing), code=1) == f"No such file or directory: {missing}"
+
+
 def test_an_export_takes_nothing_from_who_is_reading_the_last_one(perdure: CommandLine, three: list[Session]) -> None:
     Path("all.jsonl").write_text("as it was")
 
