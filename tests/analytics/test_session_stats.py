@@ -188,6 +188,12 @@ async def test_rankings_are_as_long_as_was_asked(store: SessionStore, clock: Man
     assert (few.top_assets, few.popular_tags) == ({"A00": 1}, {"x": 1})
 
 
+async def test_tags_for_programs_are_no_popular_ones(store: SessionStore, clock: ManualClock) -> None:
+    await asked(store, clock, tags=[".job-17", "tech", "v1.2"])
+
+    assert set((await stats(store)).popular_tags) == {"tech", "v1.2"}
+
+
 @pytest.mark.parametrize(
     "how",
     [

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict
 
 from perdure.analytics.percentiles import percentile
 from perdure.models import Measures, SessionSummary, StatsFilter
+from perdure.models.names import is_hidden
 from perdure.models.times import Instant
 
 __all__ = ["Durations", "SessionStats", "UserSessionSummary"]
@@ -144,7 +145,9 @@ class SessionStats(BaseModel):
             users=len(users),
             returning_users=sum(count > 1 for count in users.values()),
             top_assets=_ranked(measures.named("asset"), most=top),
-            popular_tags=_ranked(measures.named("tag"), most=top),
+            popular_tags=_ranked(
+                {tag: count for tag, count in measures.named("tag").items() if not is_hidden(tag)}, most=top
+            ),
             session_type_breakdown=_ranked(measures.named("type")),
             query_type_distribution=_ranked(measures.named("query")),
             sessions_by_day=_by_day(began, days),

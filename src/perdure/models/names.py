@@ -83,6 +83,11 @@ def _is_whole(text: str) -> bool:
     return not any("\ud800" <= character <= "\udfff" for character in text)
 
 
+def is_hidden(tag: str) -> bool:
+    """Whether a tag is there for a program, which finds sessions by it, and no statistics: it begins with a dot."""
+    return tag.startswith(".")
+
+
 def checked_key(given: object, *, section: str, limit: int) -> str:
     """The key of an entry, as plain text.
 

@@ -95,7 +95,7 @@ async def test_what_the_conversation_is_called_is_not_stored_and_its_label_not_s
         session_id = await server.create(meta={"threadId": "chat-with-a-telling-name"}, tags=["tech"])
 
         (label,) = set((await server.session(session_id)).tags) - {"tech"}
-        assert label.startswith("mcp-conversation:")
+        assert label.startswith(".mcp-conversation:")
         assert "telling" not in label
         created = await server.call("get-session-info", session_id=session_id)
         listed = await server.call("list-sessions")

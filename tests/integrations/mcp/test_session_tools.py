@@ -304,7 +304,7 @@ async def test_analytics_count_the_period_the_user_and_the_type() -> None:
         ("create-analysis-session", {"assets": ["A"], "session_type": "equity", "ttl_hours": 169}, ["168 hours"]),
         (
             "create-analysis-session",
-            {"assets": ["A"], "session_type": "equity", "tags": ["mcp-conversation:x"]},
+            {"assets": ["A"], "session_type": "equity", "tags": [".mcp-conversation:x"]},
             ["choose another"],
         ),
         ("get-session-analytics", {"session_type": "Not A Slug"}, ["lower-case slug"]),

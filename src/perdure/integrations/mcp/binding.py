@@ -26,7 +26,7 @@ CONVERSATION_KEYS = ("vscode.conversationId", "openai/session", "sessionID", "th
 
 Bind: TypeAlias = Literal["meta", "argument"]
 
-_LABEL = "mcp-conversation:"
+_LABEL = ".mcp-conversation:"  # a tag that statistics leave out
 _PAGE = 20
 
 

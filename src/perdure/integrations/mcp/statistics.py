@@ -5,16 +5,12 @@ from __future__ import annotations
 from pydantic import BaseModel, ConfigDict
 
 from perdure.analytics import SessionAnalytics
-from perdure.integrations.mcp.binding import own_tags
 from perdure.store import UserSessions
 
 __all__ = ["SessionStatistics", "statistics_of"]
 
 TOP = 10
 """Entries of a ranking."""
-
-RANKED = 10_000
-"""Entries among which those for people are looked for."""
 
 
 class SessionStatistics(BaseModel):
@@ -48,11 +44,5 @@ async def statistics_of(
     sessions: UserSessions, *, user_id: str | None, session_type: str | None, days: int
 ) -> SessionStatistics:
     """Counted where the sessions are kept; `user_id` None means all that these sessions are of."""
-    stats = await SessionAnalytics(sessions).get_session_stats(user_id, session_type, days, top=RANKED)
-    tags = {tag: stats.popular_tags[tag] for tag in own_tags(stats.popular_tags)}
-    shown = {"top_assets": _top(stats.top_assets), "popular_tags": _top(tags)}
-    return SessionStatistics.model_validate(stats.model_copy(update=shown))
-
-
-def _top(ranked: dict[str, int]) -> dict[str, int]:
-    return dict(list(ranked.items())[:TOP])
+    stats = await SessionAnalytics(sessions).get_session_stats(user_id, session_type, days, top=TOP)
+    return SessionStatistics.model_validate(stats)
