@@ -400,6 +400,8 @@ def _fork(kept: ModelSession, other: ModelSession) -> ModelSession:
     merged.version, merged.head = high.version + 1, "whatever the backend calls it"
     merged.expires = max(kept.expires, other.expires)
     merged.accessed = max(kept.accessed, other.accessed)
+    if kept.archived is not None and other.archived is not None:
+        merged.archived = max(kept.archived, other.archived)
     added = [body for body in other.bodies if json.loads(body)["id"] not in kept.query_ids]
     merged.bodies = [*kept.bodies, *added]
     united: dict[UUID, tuple[UUID, int, Applied]] = {}
