@@ -5,17 +5,20 @@ from __future__ import annotations
 import asyncio
 from collections.abc import MutableMapping, Sequence
 from datetime import datetime, timedelta
+from itertools import count
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
-from tests.store.stores import Stores, present
+from tests.store.stores import SpyingBackend, Stores, present
 
 from perdure import QueryRecord, Session, SessionStore
 from perdure.backends import Archived, ArchiveOutcome, Deliver, ForwardingBackend, SessionBackend
+from perdure.changes import Applied, SessionChange
 from perdure.errors import (
     InvalidInputError,
     InvalidTTLError,
+    SessionArchivedError,
     SessionExistsError,
     SessionNotFoundError,
     StorageFullError,
@@ -127,6 +130,41 @@ async def test_extending_restores_an_archived_session_with_all_that_is_in_it(
     assert restored.state.history.total_queries == 1
     assert restored == await store.get_session(session.id)
     await store.track_query(session.id, QueryRecord(query_type="price"))
+
+
+async def test_an_extension_that_a_longer_one_and_the_end_of_it_overtook_is_made_all_the_same(
+    stores: Stores, session: Session
+) -> None:
+    other = await stores.open()
+
+    class Overtaken(SpyingBackend):
+        async def apply(self, session_id: UUID, change: SessionChange) -> Applied:
+            if not self.changes:
+                await other.extend_session(session_id, hours=20)
+                await other.archive_session(session_id)
+            return await super().apply(session_id, change)
+
+    store = await stores.open(Overtaken(stores.backend()))
+
+    extended = await store.extend_session(session.id, hours=1)
+
+    assert not extended.is_archived
+    assert extended.expires_at == session.expires_at + timedelta(hours=21)
+
+
+async def test_whoever_is_overtaken_without_end_is_told_so(stores: Stores, session: Session) -> None:
+    other, longer = await stores.open(), count(2)
+
+    class Overtaken(SpyingBackend):
+        async def apply(self, session_id: UUID, change: SessionChange) -> Applied:
+            await other.extend_session(session_id, hours=next(longer))
+            await other.archive_session(session_id)
+            return await super().apply(session_id, change)
+
+    store = await stores.open(Overtaken(stores.backend()))
+
+    with pytest.raises(SessionArchivedError):
+        await store.extend_session(session.id, hours=1)
 
 
 async def test_extending_restores_an_archived_session_also_where_its_expiry_stays(store: SessionStore) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import suppress
 from datetime import timedelta
 from functools import partial
 from typing import Any
@@ -53,6 +54,9 @@ from perdure.store.watching import watch_verbs
 __all__ = ["UserSessions"]
 
 log = EventLog("perdure.store")
+
+OVERTAKEN = 5
+"""How often others may extend a session further, and it may end, while one extends it."""
 
 
 class UserSessions(CountedSessions):
@@ -287,9 +291,16 @@ class UserSessions(CountedSessions):
         known, core = checked_id(session_id), self._core
         by = hours_of(hours)
         extended(core.now(), by, now=core.now(), maximum=core.settings.max_ttl)  # refuses before anything is read
-        stored = await self._read(known, history=None)
+        for _ in range(OVERTAKEN):
+            with suppress(SessionInactiveError):  # it was extended further meanwhile, and has ended since
+                return await self._extend(known, by)
+        return await self._extend(known, by)
+
+    async def _extend(self, session_id: UUID, by: timedelta) -> Session:
+        core = self._core
+        stored = await self._read(session_id, history=None)
         if stored is None:
-            raise SessionNotFoundError(known)
+            raise SessionNotFoundError(session_id)
         session = core.session_of(stored, history=None)
         expires_at = extended(session.expires_at, by, now=core.now(), maximum=core.settings.max_ttl)
         if session.is_archived or expires_at > session.expires_at:

@@ -61,6 +61,8 @@ class Process:
     hot: RoughTier
     archive: RoughTier
     clock: ManualClock
+    degraded: set[str]
+    """Tiers that it has found to fail, and not yet to answer again: it may leave them alone."""
 
     @property
     def struck(self) -> tuple[int, int]:
@@ -74,13 +76,20 @@ class Attempt:
 
     process: Process
     began: tuple[int, int] = field(init=False)
+    degraded: frozenset[str] = field(init=False)
 
     def __post_init__(self) -> None:
         self.began = self.process.struck
+        self.degraded = frozenset(self.process.degraded)
 
     @property
     def hot_struck(self) -> bool:
         return self.process.struck[0] > self.began[0]
+
+    @property
+    def hot_may_not_have_heard(self) -> bool:
+        """Whether what was to be told to hot failed, or was not even sent: while another one tries a tier, all wait."""
+        return self.hot_struck or "hot" in self.degraded
 
     @property
     def archive_struck(self) -> bool:

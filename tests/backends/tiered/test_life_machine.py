@@ -68,13 +68,23 @@ class LifeMachine(RuleBasedStateMachine):
             role: RoughTier(MemoryBackend(data, seconds=self.seconds), role, self.down, self.rng)
             for role, data in (("hot", self.hot_data), ("archive", self.archive_data))
         }
+        degraded: set[str] = set()
+
+        async def watch(tier: str, reason: str | None) -> None:
+            (degraded.discard if reason is None else degraded.add)(tier)
+
         backend = TieredBackend(
-            tiers["hot"], tiers["archive"], acknowledge=self.acknowledge, times=PATIENT, seconds=self.seconds
+            tiers["hot"],
+            tiers["archive"],
+            acknowledge=self.acknowledge,
+            times=PATIENT,
+            seconds=self.seconds,
+            watcher=watch,
         )
         self.numbers += 1
         clock = ManualClock(START + self.time + skew)
         store = await SessionStore(backend, settings=QUIET, clock=clock)
-        return Process(self.numbers, store, tiers["hot"], tiers["archive"], clock)
+        return Process(self.numbers, store, tiers["hot"], tiers["archive"], clock, degraded)
 
     async def end_process(self, process: Process, *, killed: bool) -> None:
         for tier in (process.hot, process.archive):
@@ -337,7 +347,7 @@ class LifeMachine(RuleBasedStateMachine):
 
     def told(self, attempt: Attempt) -> Acknowledged:
         """It was acknowledged. Where the cache may not have been told, others may read what it has until it fades."""
-        if self.acknowledge == "archive" and attempt.hot_struck:
+        if self.acknowledge == "archive" and attempt.hot_may_not_have_heard:
             return Acknowledged(attempt.process.number, self.seconds.now + CACHE_TTL)
         return Acknowledged(attempt.process.number)
 
