@@ -110,9 +110,12 @@ def test_starting_perdure_does_not_import_fastmcp() -> None:
 
 
 @pytest.mark.skipif(find_spec("fastmcp") is None, reason="serving needs fastmcp")
-@pytest.mark.parametrize(("address", "warned"), [("0.0.0.0:8000", True), ("127.0.0.1:8000", False)])
+@pytest.mark.parametrize(
+    ("host", "warned"),
+    [("0.0.0.0", True), ("desk.example", True), ("127.0.0.1", False), ("127.0.0.2", False), ("localhost", False)],
+)
 def test_serving_beyond_this_machine_says_that_nobody_is_authenticated(
-    perdure: CommandLine, address: str, warned: bool, monkeypatch: pytest.MonkeyPatch
+    perdure: CommandLine, host: str, warned: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import perdure.integrations.mcp as package
 
@@ -122,7 +125,8 @@ def test_serving_beyond_this_machine_says_that_nobody_is_authenticated(
         served.update(options)
 
     monkeypatch.setattr(package, "serve_http", serve_http, raising=False)
-    result = perdure.run("serve", "mcp", "--http", address, "--allow-host", "desk.example", "--url", "memory://")
-    host, _, port = address.partition(":")
-    assert served == {"host": host, "port": int(port), "allowed_hosts": ["desk.example"]}
+    words = ["--http", f"{host}:8000", "--allow-host", "finance.example"]
+    result = perdure.run("serve", "mcp", *words, "--url", "memory://")
+    assert served == {"host": host, "port": 8000, "allowed_hosts": ["finance.example"]}
     assert ("no authentication" in result.stderr) is warned
+    assert ("under other names are refused, --allow-host" in result.stderr) is warned

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from enum import StrEnum
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -94,8 +95,11 @@ async def mcp(
         await serve_stdio(server)
         return
     host, port = address
-    if host not in ("127.0.0.1", "::1", "localhost"):
-        run.say(f"whoever reaches {http} can read and change every session: there is no authentication")
+    if not _is_loopback(host):
+        run.say(
+            f"whoever reaches {http} can read and change every session: there is no authentication; "
+            "requests under other names are refused, --allow-host adds them"
+        )
     run.say(f"serving {run.place} at {_url(host, port)}; end it with Ctrl-C")
     await serve_http(server, host=host, port=port, allowed_hosts=allow_host or [])
 
@@ -107,6 +111,13 @@ def _address(given: str) -> tuple[str, int]:
     if not host or not port.isascii() or not port.isdecimal() or not 0 < int(port) < 2**16:
         raise typer.BadParameter("give HOST:PORT, for instance 127.0.0.1:8000", param_hint="--http")
     return host, int(port)
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:  # a name
+        return host == "localhost"
 
 
 def _url(host: str, port: int) -> str:

@@ -33,6 +33,9 @@ pytestmark = pytest.mark.xdist_group("mcp-server")
 
 needs_http = pytest.mark.skipif(VERSION < (3, 4), reason="fastmcp before 3.4 checks neither Host nor Origin")
 
+NAME = "127.1"
+"""A name of 127.0.0.1, by which a server is reached only if it knows that it is called so."""
+
 PROTOCOLS = {"legacy": "2025-11-25", "2026-07-28": "2026-07-28"}
 
 
@@ -60,7 +63,7 @@ def kept(tmp_path_factory: pytest.TempPathFactory) -> str:
 @pytest.fixture(scope="module")
 def server(kept: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[HttpServer]:
     port, log = free_port(), tmp_path_factory.mktemp("log") / "server.log"
-    command = serve_command(kept, "--http", f"127.0.0.1:{port}", "--allow-host", "analyst.example")
+    command = serve_command(kept, "--http", f"{NAME}:{port}", "--allow-host", "analyst.example")
     with http_server(command, port, log=log) as running:
         yield running
 
@@ -186,6 +189,7 @@ def test_200_calls_at_once_over_http_are_200_queries(clients: dict[tuple[str, st
         ({"Host": "evil.example"}, 421),
         ({"Origin": "http://evil.example"}, 403),
         ({"Host": "analyst.example"}, 200),
+        ({"Host": NAME}, 200),
     ],
 )
 def test_a_made_up_host_and_a_foreign_page_are_refused(
@@ -237,10 +241,17 @@ async def test_http_is_served_with_its_guard_on_or_not_at_all() -> None:
         "port": 1,
         "show_banner": False,
         "host_origin_protection": True,
-        "allowed_hosts": ["desk"],
+        "allowed_hosts": ["127.0.0.1", "desk"],
     }
     with pytest.raises(ConfigurationError, match=r"fastmcp 3\.4"):
         await serve_http(unguarded, host="127.0.0.1", port=1)  # type: ignore[arg-type]
     assert unguarded.options == {}
     await serve_stdio(stdio)  # type: ignore[arg-type]
     assert stdio.options == {"transport": "stdio", "show_banner": False}
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::"])
+async def test_every_address_is_not_a_name_under_which_a_server_is_reached(host: str) -> None:
+    guarded = Runs()
+    await serve_http(guarded, host=host, port=1, allowed_hosts=["desk"])  # type: ignore[arg-type]
+    assert guarded.options["allowed_hosts"] == ["desk"]

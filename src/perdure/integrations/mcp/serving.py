@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Iterable, Sequence
 from importlib.metadata import PackageNotFoundError, version
+from ipaddress import ip_address
 from typing import Any, Literal, TypeAlias
 
 from fastmcp import FastMCP
@@ -63,16 +64,26 @@ async def serve_stdio(mcp: FastMCP) -> None:
 async def serve_http(mcp: FastMCP, *, host: str, port: int, allowed_hosts: Sequence[str] = ()) -> None:
     """Serve any number of clients at `http://HOST:PORT/mcp`, until the process is told to end.
 
-    Requests whose `Host` is not the server's own name or one of `allowed_hosts`, or whose `Origin` is another site, are
-    refused: a web page must not reach a server on this machine by a name that it made up.
+    Requests whose `Host` is neither `host`, nor an address of the server, nor localhost, nor one of `allowed_hosts`,
+    and those whose `Origin` is another site, are refused: a web page must not reach a server on this machine by a name
+    that it made up.
 
     Raises:
         ConfigurationError: the installed fastmcp cannot refuse them.
     """
     if "host_origin_protection" not in inspect.signature(mcp.run_http_async).parameters:
         raise ConfigurationError("serving over HTTP needs fastmcp 3.4 or newer, which checks Host and Origin")
-    options: dict[str, Any] = {"host_origin_protection": True, "allowed_hosts": list(allowed_hosts)}
+    own = [] if _is_unspecified(host) else [host]
+    options: dict[str, Any] = {"host_origin_protection": True, "allowed_hosts": [*own, *allowed_hosts]}
     await mcp.run_async(transport="http", host=host, port=port, show_banner=False, **options)
+
+
+def _is_unspecified(host: str) -> bool:
+    """Whether it means every address of this machine, and is the name of none."""
+    try:
+        return ip_address(host).is_unspecified
+    except ValueError:  # a name
+        return False
 
 
 def _version() -> str | None:
