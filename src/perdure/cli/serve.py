@@ -90,18 +90,23 @@ async def mcp(
         return
     from perdure.integrations.mcp import build_server, serve_http, serve_stdio
 
-    server = build_server(run.open_store(), equities=equities.value, coins=coins.value, naming=naming.value)
-    if address is None:
-        await serve_stdio(server)
-        return
-    host, port = address
-    if not _is_loopback(host):
-        run.say(
-            f"whoever reaches {http} can read and change every session: there is no authentication; "
-            "requests under other names are refused, --allow-host adds them"
-        )
-    run.say(f"serving {run.place} at {_url(host, port)}; end it with Ctrl-C")
-    await serve_http(server, host=host, port=port, allowed_hosts=allow_host or [])
+    store = run.open_store()
+    server = build_server(store, equities=equities.value, coins=coins.value, naming=naming.value)
+    async with store:
+        if address is None:
+            await serve_stdio(server)
+            return
+        host, port = address
+
+        def announce() -> None:
+            if not _is_loopback(host):
+                run.say(
+                    f"whoever reaches {http} can read and change every session: there is no authentication; "
+                    "requests under other names are refused, --allow-host adds them"
+                )
+            run.say(f"serving {run.place} at {_url(host, port)}; end it with Ctrl-C")
+
+        await serve_http(server, host=host, port=port, allowed_hosts=allow_host or [], announce=announce)
 
 
 def _address(given: str) -> tuple[str, int]:

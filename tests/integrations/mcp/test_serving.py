@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from pathlib import Path
 from typing import Any
 from urllib.error import HTTPError
@@ -27,7 +27,7 @@ from tests.integrations.mcp.processes import (
 from tests.integrations.mcp.servers import MAJOR, SESSION_TOOLS, VERSION
 
 from perdure.errors import ConfigurationError
-from perdure.integrations.mcp import serve_http, serve_stdio
+from perdure.integrations.mcp import serve_http, serve_stdio, serving
 
 pytestmark = pytest.mark.xdist_group("mcp-server")
 
@@ -234,24 +234,30 @@ class RunsUnguarded(Runs):
 
 async def test_http_is_served_with_its_guard_on_or_not_at_all() -> None:
     guarded, unguarded, stdio = Runs(), RunsUnguarded(), Runs()
-    await serve_http(guarded, host="127.0.0.1", port=1, allowed_hosts=["desk"])  # type: ignore[arg-type]
+    port = free_port()
+    await serve_http(guarded, host="127.0.0.1", port=port, allowed_hosts=["desk"])  # type: ignore[arg-type]
+    (listening,) = guarded.options.pop("sockets")
+    assert listening.fileno() == -1  # closed again
     assert guarded.options == {
         "transport": "http",
         "host": "127.0.0.1",
-        "port": 1,
+        "port": port,
         "show_banner": False,
         "host_origin_protection": True,
         "allowed_hosts": ["127.0.0.1", "desk"],
     }
     with pytest.raises(ConfigurationError, match=r"fastmcp 3\.4"):
-        await serve_http(unguarded, host="127.0.0.1", port=1)  # type: ignore[arg-type]
+        await serve_http(unguarded, host="127.0.0.1", port=port)  # type: ignore[arg-type]
     assert unguarded.options == {}
     await serve_stdio(stdio)  # type: ignore[arg-type]
     assert stdio.options == {"transport": "stdio", "show_banner": False}
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::"])
-async def test_every_address_is_not_a_name_under_which_a_server_is_reached(host: str) -> None:
+async def test_every_address_is_not_a_name_under_which_a_server_is_reached(
+    host: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(serving, "_listening", lambda host, port: nullcontext([]))
     guarded = Runs()
     await serve_http(guarded, host=host, port=1, allowed_hosts=["desk"])  # type: ignore[arg-type]
     assert guarded.options["allowed_hosts"] == ["desk"]

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import inspect
-from collections.abc import Iterable, Sequence
+import os
+import socket
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from ipaddress import ip_address
 from typing import Any, Literal, TypeAlias
@@ -61,8 +65,17 @@ async def serve_stdio(mcp: FastMCP) -> None:
     await mcp.run_async(transport="stdio", show_banner=False)
 
 
-async def serve_http(mcp: FastMCP, *, host: str, port: int, allowed_hosts: Sequence[str] = ()) -> None:
+async def serve_http(
+    mcp: FastMCP,
+    *,
+    host: str,
+    port: int,
+    allowed_hosts: Sequence[str] = (),
+    announce: Callable[[], None] = lambda: None,
+) -> None:
     """Serve any number of clients at `http://HOST:PORT/mcp`, until the process is told to end.
+
+    `announce` is called when the port is taken: from then on connections are waited upon.
 
     Requests whose `Host` is neither `host`, nor an address of the server, nor localhost, nor one of `allowed_hosts`,
     and those whose `Origin` is another site, are refused: a web page must not reach a server on this machine by a name
@@ -70,12 +83,54 @@ async def serve_http(mcp: FastMCP, *, host: str, port: int, allowed_hosts: Seque
 
     Raises:
         ConfigurationError: the installed fastmcp cannot refuse them.
+        OSError: the port is in use, or the host is none of this machine; names both.
     """
     if "host_origin_protection" not in inspect.signature(mcp.run_http_async).parameters:
         raise ConfigurationError("serving over HTTP needs fastmcp 3.4 or newer, which checks Host and Origin")
     own = [] if _is_unspecified(host) else [host]
     options: dict[str, Any] = {"host_origin_protection": True, "allowed_hosts": [*own, *allowed_hosts]}
-    await mcp.run_async(transport="http", host=host, port=port, show_banner=False, **options)
+    with _listening(host, port) as sockets:
+        announce()
+        await mcp.run_async(transport="http", host=host, port=port, sockets=sockets, show_banner=False, **options)
+
+
+@contextmanager
+def _listening(host: str, port: int) -> Iterator[list[socket.socket]]:
+    """Sockets at every address of the host, closed at the end.
+
+    uvicorn, which could make them, ends the process where it cannot.
+    """
+    with ExitStack() as opened:
+        try:
+            sockets = [opened.enter_context(one) for one in _sockets(host, port)]
+        except (OSError, UnicodeError) as error:
+            raise OSError(getattr(error, "errno", None), f"cannot serve at {host}:{port}: {_reason(error)}") from error
+        yield sockets
+
+
+def _sockets(host: str, port: int) -> Iterator[socket.socket]:
+    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    addresses = list(dict.fromkeys((family, address) for family, _, _, _, address in found))
+    made, missing = 0, OSError()
+    for family, address in addresses:
+        try:
+            one = socket.create_server(address, family=family)
+        except OSError as error:
+            if error.errno not in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):
+                raise
+            missing = error  # localhost may stand for ::1 where there is no IPv6
+        else:
+            made += 1
+            yield one
+    if not made:
+        raise missing
+
+
+def _reason(error: OSError | UnicodeError) -> str:
+    if isinstance(error, UnicodeError):
+        return "not the name of a host"
+    known = error.strerror if isinstance(error, socket.gaierror) or error.errno is None else os.strerror(error.errno)
+    return known or str(error)
 
 
 def _is_unspecified(host: str) -> bool:
