@@ -94,6 +94,11 @@ async def mcp(
     server = build_server(store, equities=equities.value, coins=coins.value, naming=naming.value)
     async with store:
         if address is None:
+            if sys.stdin.isatty():
+                run.say(
+                    "waiting for an MCP client on stdin; --print-config prints what a host needs to start this, "
+                    "--http HOST:PORT serves over the network; Ctrl-C ends it"
+                )
             await serve_stdio(server)
             return
         host, port = address

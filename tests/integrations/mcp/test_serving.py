@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import functools
 import json
+import os
+import signal
 import subprocess
 import sys
 import threading
@@ -37,6 +39,17 @@ NAME = "127.1"
 """A name of 127.0.0.1, by which a server is reached only if it knows that it is called so."""
 
 PROTOCOLS = {"legacy": "2025-11-25", "2026-07-28": "2026-07-28"}
+
+INITIALIZE = {
+    "jsonrpc": "2.0",
+    "id": 1,
+    "method": "initialize",
+    "params": {
+        "protocolVersion": "2025-11-25",
+        "capabilities": {},
+        "clientInfo": {"name": "t", "version": "1"},
+    },
+}
 
 
 @functools.cache
@@ -195,10 +208,8 @@ def test_200_calls_at_once_over_http_are_200_queries(clients: dict[tuple[str, st
 def test_a_made_up_host_and_a_foreign_page_are_refused(
     headers: dict[str, str], status: int, server: HttpServer
 ) -> None:
-    parameters = {"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {"name": "t", "version": "1"}}
-    body = {"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": parameters}
     usual = {"Content-Type": "application/json", "Accept": "application/json, text/event-stream"}
-    request = Request(server.url, data=json.dumps(body).encode(), headers=usual | headers)
+    request = Request(server.url, data=json.dumps(INITIALIZE).encode(), headers=usual | headers)
     try:
         with urlopen(request, timeout=30) as response:
             answered = response.status
@@ -212,6 +223,32 @@ def test_nothing_but_the_protocol_is_on_stdout(url: str) -> None:
         serve_command(url, "-v"), input=b"", capture_output=True, timeout=100, check=False, env=unmeasured()
     )
     assert (process.returncode, process.stdout) == (0, b"")
+
+
+def test_on_a_terminal_it_says_what_it_waits_for_and_ctrl_c_ends_it(url: str) -> None:
+    pty = pytest.importorskip("pty")
+    terminal, stdin = pty.openpty()
+    with os.fdopen(terminal, "wb", buffering=0) as keyboard:
+        process = subprocess.Popen(
+            serve_command(url), stdin=stdin, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=unmeasured()
+        )
+        os.close(stdin)
+        assert process.stdout is not None
+        assert process.stderr is not None
+        try:
+            said = process.stderr.readline()
+            keyboard.write(json.dumps(INITIALIZE).encode() + b"\n")
+            answered = json.loads(process.stdout.readline())  # so it serves
+            process.send_signal(signal.SIGINT)
+            code = process.wait(60)
+        finally:
+            process.kill()
+            process.communicate()
+    assert answered["id"] == INITIALIZE["id"]
+    assert code == -signal.SIGINT
+    assert b"waiting for an MCP client on stdin" in said
+    assert b"--print-config" in said
+    assert b"--http" in said
 
 
 class Runs:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import errno
 import inspect
 import os
+import signal
 import socket
+import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from importlib.metadata import PackageNotFoundError, version
@@ -61,8 +63,9 @@ def build_server(
 
 
 async def serve_stdio(mcp: FastMCP) -> None:
-    """Serve one client on stdin and stdout, until it hangs up."""
-    await mcp.run_async(transport="stdio", show_banner=False)
+    """Serve one client on stdin and stdout, until it hangs up, or SIGINT ends the process: at once, like SIGTERM."""
+    with _ended_by_sigint():
+        await mcp.run_async(transport="stdio", show_banner=False)
 
 
 async def serve_http(
@@ -92,6 +95,19 @@ async def serve_http(
     with _listening(host, port) as sockets:
         announce()
         await mcp.run_async(transport="http", host=host, port=port, sockets=sockets, show_banner=False, **options)
+
+
+@contextmanager
+def _ended_by_sigint() -> Iterator[None]:
+    """Have SIGINT end the process. asyncio would cancel, and a thread that reads stdin cannot be cancelled."""
+    if threading.current_thread() is not threading.main_thread():  # no other may say what signals do
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_DFL)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 @contextmanager
