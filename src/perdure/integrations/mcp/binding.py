@@ -72,6 +72,10 @@ class Binder:
                 return _LABEL + hashlib.sha256(known).hexdigest()[:32]
         return None
 
+    def is_reference(self, text: str) -> bool:
+        """Whether a text may be what `label` gave; never where only the argument binds."""
+        return bool(self._keys) and is_label(text)
+
     async def named(self, given: str, principal: str | None) -> Bound:
         """The session that the call names, ready to take a query.
 
