@@ -78,6 +78,26 @@ async def test_the_prompt_gives_context_last_queries_and_open_ends() -> None:
         assert "about AAPL yet" not in text
 
 
+@pytest.mark.parametrize(
+    ("asset", "symbol", "open_end"),
+    [
+        ("AAPL", "aapl", False),
+        ("F", "F", False),
+        ("F", "FIG", True),
+        ("BRK.B", "BRK.B", False),
+        ("BRK.B", "BRKXB", True),
+        ("^GSPC", "^GSPC", False),
+    ],
+)
+async def test_an_asset_was_asked_about_where_it_is_a_word_of_a_question(
+    asset: str, symbol: str, open_end: bool
+) -> None:
+    async with served() as server:
+        session_id = await server.create(assets=[asset])
+        await server.call("price", symbol=symbol, session_id=session_id)
+        assert (f"nothing was asked about {asset} yet" in await prompted(server, session_id)) is open_end
+
+
 async def test_the_prompt_stays_short_whatever_was_noted() -> None:
     async with served() as server:
         session_id = await server.create()

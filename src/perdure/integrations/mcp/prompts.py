@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Annotated
@@ -55,12 +56,15 @@ class SessionPrompts:
 
 
 def open_ends(session: Session) -> list[str]:
-    """What is left to be done: queries that failed and were not answered since, assets that nobody asked about."""
+    """What is left to be done: queries that failed and were not answered since, assets that nobody asked about.
+
+    An asset was asked about where it is a word of a question, in capitals or not.
+    """
     failed: dict[str, QueryRecord] = {}
-    asked = ""
+    asked = list[str]()
     for query in session.state.history.queries:
         question = _question(query)
-        asked += question
+        asked.append(question)
         if query.error is None:
             failed.pop(question, None)
         else:
@@ -69,7 +73,12 @@ def open_ends(session: Session) -> list[str]:
         f"{cut(question, VALUE_LENGTH)} failed: {cut(query.error, VALUE_LENGTH)}" for question, query in failed.items()
     ]
     whole = session.state.history.total_queries <= LOOKED_AT
-    return ends + [f"nothing was asked about {asset} yet" for asset in session.assets if whole and asset not in asked]
+    unasked = _unasked(session.assets, "\n".join(asked)) if whole else []
+    return ends + [f"nothing was asked about {asset} yet" for asset in unasked]
+
+
+def _unasked(assets: Iterable[str], asked: str) -> list[str]:
+    return [asset for asset in assets if not re.search(rf"(?<!\w){re.escape(asset)}(?!\w)", asked, re.IGNORECASE)]
 
 
 def _lines(session: Session, names: ToolNames) -> Iterable[str]:
