@@ -320,10 +320,17 @@ async def test_what_is_wrong_is_said_so_that_a_model_can_act(
             assert word in complaint
 
 
-async def test_too_long_an_extension_names_the_most() -> None:
+@pytest.mark.parametrize(
+    ("hours", "advice"), [(1_000, " Ask for fewer hours."), (1e308, " Ask for fewer hours."), (-1, "")]
+)
+async def test_a_time_to_live_that_cannot_be_names_the_most(hours: float, advice: str) -> None:
+    complaint = f"The time to live must be above 0 and at most 168 hours from now.{advice}"
     async with served() as server:
-        session_id = await server.create()
-        assert "168 hours" in await server.error("extend-session", session_id=session_id, hours=1_000)
+        facts: dict[str, Any] = {"assets": ["AAPL"], "session_type": "equity", "ttl_hours": hours}
+        assert await server.error("create-analysis-session", **facts) == complaint
+        if hours > 0:  # the schema refuses others
+            session_id = await server.create()
+            assert await server.error("extend-session", session_id=session_id, hours=hours) == complaint
 
 
 async def test_a_backend_that_is_down_is_named_without_its_secrets() -> None:
