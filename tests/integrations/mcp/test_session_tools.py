@@ -83,13 +83,26 @@ async def test_their_names_can_be_chosen(options: dict[str, Any], name: str) -> 
         assert name in complaint
 
 
-def test_a_style_of_names_that_does_not_exist_is_refused() -> None:
-    with pytest.raises(ConfigurationError, match="camel"):
-        install(FastMCP("x"), SessionStore.open("memory://"), naming="camel")  # type: ignore[arg-type]
-    with pytest.raises(ConfigurationError, match="bind"):
-        install(FastMCP("x"), SessionStore.open("memory://"), bind="magic")  # type: ignore[arg-type]
-    with pytest.raises(ConfigurationError, match="summary_length"):
-        install(FastMCP("x"), SessionStore.open("memory://"), summary_length=0)
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("naming", "camel"),
+        ("bind", "magic"),
+        ("conversation_keys", "threadId"),
+        ("summary_length", 0),
+        ("summary_length", 10_001),
+        ("summary_length", True),
+        ("summary_length", "200"),
+        ("track", 5),
+        ("track", [5]),
+    ],
+)
+async def test_an_option_that_cannot_be_is_refused_and_the_server_left_as_it_was(option: str, value: Any) -> None:
+    mcp: FastMCP = FastMCP("x")
+    with pytest.raises(ConfigurationError, match=option):
+        install(mcp, SessionStore.open("memory://"), **{option: value})
+    async with Client(mcp) as client:
+        assert await client.list_tools() == []
 
 
 async def test_a_session_is_created_as_asked_for() -> None:

@@ -52,6 +52,8 @@ class Binder:
     def __init__(self, store: SessionStore, *, bind: Bind, keys: Iterable[str], clock: Callable[[], datetime]) -> None:
         if bind not in ("meta", "argument"):
             raise ConfigurationError(f"bind must be 'meta' or 'argument', not {bind!r}")
+        if isinstance(keys, str):
+            raise ConfigurationError(f"conversation_keys must be several, for instance [{keys!r}], not {keys!r}")
         self._store = store
         self._keys = tuple(keys) if bind == "meta" else ()
         self._clock = clock
