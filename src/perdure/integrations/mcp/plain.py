@@ -43,7 +43,9 @@ async def track_query_in_session(
 ) -> TrackedQuery:
     """Note in a session what a tool was asked and what came of it; for tools that time themselves.
 
-    Where the server authenticates, a session of somebody else is as if it did not exist.
+    Where the server authenticates, a session of somebody else is as if it did not exist. Before long work call
+    `store.ensure_active(session_id)`, which raises what this would; after it catch what this raises, so that the tool's
+    answer is not lost with the note.
 
     Raises:
         ToolError: that of the installed `mcp` package, with a message for a model: the session takes no query.
