@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 import subprocess
 import sys
@@ -11,6 +12,8 @@ from pathlib import Path
 
 import pytest
 from tests.cli.running import CommandLine
+
+from perdure.cli.signals import until_stopped
 
 START = ["-m", "perdure", "serve", "mcp"]
 
@@ -130,7 +133,7 @@ def test_serving_beyond_this_machine_says_that_nobody_is_authenticated(
     monkeypatch.setattr(package, "serve_http", serve_http, raising=False)
     words = ["--http", f"{host}:8000", "--allow-host", "finance.example"]
     result = perdure.run("serve", "mcp", *words, "--url", "memory://")
-    assert served == {"host": host, "port": 8000, "allowed_hosts": ["finance.example"]}
+    assert served == {"host": host, "port": 8000, "allowed_hosts": ["finance.example"], "log_level": "warning"}
     assert ("no authentication" in result.stderr) is warned
     assert ("under other names are refused, --allow-host" in result.stderr) is warned
 
@@ -157,3 +160,17 @@ def test_a_store_that_cannot_be_opened_is_one_line_and_nothing_is_said_to_be_ser
     (machine / "kept.db").write_text("no database " * 1_000)
     words = ["--url", "sqlite:///kept.db", "--http", "127.0.0.1:8000"]
     assert "not a SQLite database" in perdure.error("serve", "mcp", *words, code=1)
+
+
+async def test_what_is_told_to_stop_before_it_serves_is_cancelled() -> None:
+    stopping, ended = asyncio.Event(), list[str]()
+
+    async def work() -> None:
+        stopping.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.append("in order")
+
+    await asyncio.wait_for(until_stopped(work(), stopping), 60)
+    assert ended == ["in order"]

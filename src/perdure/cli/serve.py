@@ -7,12 +7,13 @@ import sys
 from enum import StrEnum
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
 from perdure.cli.command import Run, command
 from perdure.cli.output import print_json
+from perdure.cli.signals import stopped_by_signals, until_stopped
 
 __all__ = ["serve"]
 
@@ -92,6 +93,7 @@ async def mcp(
 
     store = run.open_store()
     server = build_server(store, equities=equities.value, coins=coins.value, naming=naming.value)
+    log_level: Literal["info", "warning"] = "info" if run.verbose else "warning"
     async with store:
         if address is None:
             if sys.stdin.isatty():
@@ -99,7 +101,7 @@ async def mcp(
                     "waiting for an MCP client on stdin; --print-config prints what a host needs to start this, "
                     "--http HOST:PORT serves over the network; Ctrl-C ends it"
                 )
-            await serve_stdio(server)
+            await serve_stdio(server, log_level=log_level)
             return
         host, port = address
 
@@ -111,7 +113,9 @@ async def mcp(
                 )
             run.say(f"serving {run.place} at {_url(host, port)}; end it with Ctrl-C")
 
-        await serve_http(server, host=host, port=port, allowed_hosts=allow_host or [], announce=announce)
+        options: dict[str, Any] = {"allowed_hosts": allow_host or [], "log_level": log_level, "announce": announce}
+        with stopped_by_signals() as stopping:
+            await until_stopped(serve_http(server, host=host, port=port, **options), stopping)
 
 
 def _address(given: str) -> tuple[str, int]:

@@ -225,6 +225,28 @@ def test_nothing_but_the_protocol_is_on_stdout(url: str) -> None:
     assert (process.returncode, process.stdout) == (0, b"")
 
 
+@needs_http
+@pytest.mark.parametrize(
+    ("words", "number", "logs"), [([], signal.SIGINT, False), (["-v"], signal.SIGTERM, True)], ids=["int", "term"]
+)
+def test_over_http_a_signal_is_the_ordinary_end_and_only_v_shows_the_log(
+    words: list[str], number: signal.Signals, logs: bool, url: str, tmp_path: Path
+) -> None:
+    port, log = free_port(), tmp_path / "server.log"
+    command = serve_command(url, "--http", f"127.0.0.1:{port}", *words)
+    with http_server(command, port, log=log) as running:
+        with pytest.raises(HTTPError):  # a request that is none, to be logged
+            urlopen(running.url, timeout=60)
+        running.process.send_signal(number)
+        assert running.process.wait(60) == 0
+    first, *rest = log.read_text().splitlines()
+    if not logs:
+        assert first.startswith("serving ")
+        assert rest == []
+    else:
+        assert any("Uvicorn" in line or "Started server process" in line for line in rest)
+
+
 def test_on_a_terminal_it_says_what_it_waits_for_and_ctrl_c_ends_it(url: str) -> None:
     pty = pytest.importorskip("pty")
     terminal, stdin = pty.openpty()
@@ -246,7 +268,7 @@ def test_on_a_terminal_it_says_what_it_waits_for_and_ctrl_c_ends_it(url: str) ->
             process.communicate()
     assert answered["id"] == INITIALIZE["id"]
     assert code == -signal.SIGINT
-    assert b"waiting for an MCP client on stdin" in said
+    assert said.startswith(b"waiting for an MCP client on stdin")
     assert b"--print-config" in said
     assert b"--http" in said
 
@@ -280,6 +302,7 @@ async def test_http_is_served_with_its_guard_on_or_not_at_all() -> None:
         "host": "127.0.0.1",
         "port": port,
         "show_banner": False,
+        "log_level": "info",
         "host_origin_protection": True,
         "allowed_hosts": ["127.0.0.1", "desk"],
     }
@@ -287,7 +310,7 @@ async def test_http_is_served_with_its_guard_on_or_not_at_all() -> None:
         await serve_http(unguarded, host="127.0.0.1", port=port)  # type: ignore[arg-type]
     assert unguarded.options == {}
     await serve_stdio(stdio)  # type: ignore[arg-type]
-    assert stdio.options == {"transport": "stdio", "show_banner": False}
+    assert stdio.options == {"transport": "stdio", "show_banner": False, "log_level": "info"}
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::"])

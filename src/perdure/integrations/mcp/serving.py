@@ -26,10 +26,11 @@ from perdure.integrations.mcp.providers.protocol import QuoteProvider
 from perdure.integrations.mcp.providers.yahoo import YahooQuotes
 from perdure.integrations.mcp.quotes import install_quotes
 
-__all__ = ["CoinSource", "EquitySource", "build_server", "serve_http", "serve_stdio"]
+__all__ = ["CoinSource", "EquitySource", "LogLevel", "build_server", "serve_http", "serve_stdio"]
 
 EquitySource: TypeAlias = Literal["packaged", "yfinance"]
 CoinSource: TypeAlias = Literal["packaged", "ccxt"]
+LogLevel: TypeAlias = Literal["debug", "info", "warning", "error", "critical"]
 
 INSTRUCTIONS = """\
 Analyses are kept in sessions, which outlive this conversation. For an analysis of more than one question, call {create}
@@ -62,10 +63,13 @@ def build_server(
     return mcp
 
 
-async def serve_stdio(mcp: FastMCP) -> None:
-    """Serve one client on stdin and stdout, until it hangs up, or SIGINT ends the process: at once, like SIGTERM."""
+async def serve_stdio(mcp: FastMCP, *, log_level: LogLevel = "info") -> None:
+    """Serve one client on stdin and stdout, until it hangs up, or SIGINT ends the process: at once, like SIGTERM.
+
+    `log_level` is from where fastmcp logs on stderr.
+    """
     with _ended_by_sigint():
-        await mcp.run_async(transport="stdio", show_banner=False)
+        await mcp.run_async(transport="stdio", show_banner=False, log_level=log_level)
 
 
 async def serve_http(
@@ -74,11 +78,13 @@ async def serve_http(
     host: str,
     port: int,
     allowed_hosts: Sequence[str] = (),
+    log_level: LogLevel = "info",
     announce: Callable[[], None] = lambda: None,
 ) -> None:
     """Serve any number of clients at `http://HOST:PORT/mcp`, until the process is told to end.
 
-    `announce` is called when the port is taken: from then on connections are waited upon.
+    `log_level` is from where fastmcp and uvicorn log on stderr. `announce` is called when the port is taken: from then
+    on connections are waited upon.
 
     Requests whose `Host` is neither `host`, nor an address of the server, nor localhost, nor one of `allowed_hosts`,
     and those whose `Origin` is another site, are refused: a web page must not reach a server on this machine by a name
@@ -91,10 +97,11 @@ async def serve_http(
     if "host_origin_protection" not in inspect.signature(mcp.run_http_async).parameters:
         raise ConfigurationError("serving over HTTP needs fastmcp 3.4 or newer, which checks Host and Origin")
     own = [] if _is_unspecified(host) else [host]
-    options: dict[str, Any] = {"host_origin_protection": True, "allowed_hosts": [*own, *allowed_hosts]}
+    guard: dict[str, Any] = {"host_origin_protection": True, "allowed_hosts": [*own, *allowed_hosts]}
     with _listening(host, port) as sockets:
         announce()
-        await mcp.run_async(transport="http", host=host, port=port, sockets=sockets, show_banner=False, **options)
+        where: dict[str, Any] = {"host": host, "port": port, "sockets": sockets}
+        await mcp.run_async(transport="http", show_banner=False, log_level=log_level, **where, **guard)
 
 
 @contextmanager
