@@ -6,7 +6,7 @@ import json
 from datetime import timedelta
 
 import pytest
-from tests.integrations.mcp.servers import VERSION, Served, served
+from tests.integrations.mcp.servers import VERSION, Served, served, wire
 
 from perdure import QueryRecord
 
@@ -51,6 +51,15 @@ async def test_one_that_does_not_exist_is_an_invalid_parameter_of_the_protocol()
                 await server.client.read_resource(uri)
             error = caught.value.error  # type: ignore[attr-defined]
             assert (error.code, error.data) == (-32602, {"uri": uri.removesuffix("/history")})
+
+
+async def test_the_prompt_is_listed_with_its_argument() -> None:
+    async with served() as server:
+        (prompt,) = (wire(one) for one in await server.client.list_prompts())
+        assert prompt["description"].startswith("Go on with an analysis")
+        assert prompt["arguments"] == [
+            {"name": "session_id", "description": "The session to go on with.", "required": True}
+        ]
 
 
 async def test_the_prompt_gives_context_last_queries_and_open_ends() -> None:

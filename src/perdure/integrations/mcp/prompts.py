@@ -6,12 +6,10 @@ import json
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Annotated
 from uuid import UUID
 
 from fastmcp import FastMCP
 from fastmcp.prompts import Prompt
-from pydantic import Field
 
 from perdure import QueryRecord, Session
 from perdure.errors import PerdureError, SessionNotFoundError
@@ -41,9 +39,13 @@ class SessionPrompts:
 
     def add_to(self, mcp: FastMCP) -> None:
         """Register the prompt."""
-        mcp.add_prompt(Prompt.from_function(self.resume_analysis, name=self.names.resume))
+        prompt = Prompt.from_function(self.resume_analysis, name=self.names.resume)
+        for argument in prompt.arguments or []:
+            argument.description = "The session to go on with."
+        mcp.add_prompt(prompt)
 
-    async def resume_analysis(self, session_id: Annotated[str, Field(description="The session to go on with.")]) -> str:
+    # A plain `str`, nothing more: to the description of any other argument fastmcp adds its JSON schema.
+    async def resume_analysis(self, session_id: str) -> str:
         """Go on with an analysis: what it is about, what was found, what was asked last, and what is still open."""
         caller = current_caller(self.principal_of)
         try:
