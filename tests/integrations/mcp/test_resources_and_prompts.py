@@ -50,7 +50,7 @@ async def test_one_that_does_not_exist_is_an_invalid_parameter_of_the_protocol()
             with pytest.raises(Exception) as caught:  # noqa: PT011 (MCPError or McpError, as the installed mcp has it)
                 await server.client.read_resource(uri)
             error = caught.value.error  # type: ignore[attr-defined]
-            assert (error.code, error.data) == (-32602, {"uri": uri.removesuffix("/history")})
+            assert (error.code, error.data) == (-32602, {"uri": uri})
 
 
 async def test_the_prompt_is_listed_with_its_argument() -> None:
