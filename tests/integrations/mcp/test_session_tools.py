@@ -306,6 +306,18 @@ async def test_analytics_count_the_period_the_user_and_the_type() -> None:
         assert nobody.structured_content["avg_queries_per_session"] == 0
 
 
+async def test_how_many_there_are_is_said_in_singular_and_plural() -> None:
+    async with served() as server:
+        await server.create()
+        one = await server.call("get-session-analytics", days=1)
+        await server.create()
+        two = await server.call("get-session-analytics", days=30)
+        assert [text_of(counted).splitlines()[0] for counted in (one, two)] == [
+            "1 session within 1 day.",
+            "2 sessions within 30 days.",
+        ]
+
+
 @pytest.mark.parametrize(
     ("tool", "arguments", "words"),
     [
