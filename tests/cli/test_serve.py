@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
+import socket
 import subprocess
 import sys
+from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 from tests.cli.running import CommandLine
+
+from perdure.cli.signals import until_stopped
 
 START = ["-m", "perdure", "serve", "mcp"]
 
@@ -110,19 +115,62 @@ def test_starting_perdure_does_not_import_fastmcp() -> None:
 
 
 @pytest.mark.skipif(find_spec("fastmcp") is None, reason="serving needs fastmcp")
-@pytest.mark.parametrize(("address", "warned"), [("0.0.0.0:8000", True), ("127.0.0.1:8000", False)])
+@pytest.mark.parametrize(
+    ("host", "warned"),
+    [("0.0.0.0", True), ("desk.example", True), ("127.0.0.1", False), ("127.0.0.2", False), ("localhost", False)],
+)
 def test_serving_beyond_this_machine_says_that_nobody_is_authenticated(
-    perdure: CommandLine, address: str, warned: bool, monkeypatch: pytest.MonkeyPatch
+    perdure: CommandLine, host: str, warned: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import perdure.integrations.mcp as package
 
     served: dict[str, object] = {}
 
-    async def serve_http(mcp: object, **options: object) -> None:
+    async def serve_http(mcp: object, *, announce: Callable[[], None], **options: object) -> None:
+        announce()
         served.update(options)
 
     monkeypatch.setattr(package, "serve_http", serve_http, raising=False)
-    result = perdure.run("serve", "mcp", "--http", address, "--allow-host", "desk.example", "--url", "memory://")
-    host, _, port = address.partition(":")
-    assert served == {"host": host, "port": int(port), "allowed_hosts": ["desk.example"]}
+    words = ["--http", f"{host}:8000", "--allow-host", "finance.example"]
+    result = perdure.run("serve", "mcp", *words, "--url", "memory://")
+    assert served == {"host": host, "port": 8000, "allowed_hosts": ["finance.example"], "log_level": "warning"}
     assert ("no authentication" in result.stderr) is warned
+    assert ("under other names are refused, --allow-host" in result.stderr) is warned
+
+
+@pytest.mark.skipif(find_spec("fastmcp") is None, reason="serving needs fastmcp")
+def test_a_port_in_use_is_one_line_and_nothing_is_said_to_be_served(perdure: CommandLine) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        complaint = perdure.error("serve", "mcp", "--url", "memory://", "--http", address, code=1)
+    assert complaint.startswith(f"cannot serve at {address}: ")
+
+
+@pytest.mark.skipif(find_spec("fastmcp") is None, reason="serving needs fastmcp")
+@pytest.mark.parametrize("host", ["192.0.2.1", "[fe80::1%nowhere]", "a..b"])
+def test_a_host_that_is_none_of_this_machine_is_one_line(perdure: CommandLine, host: str) -> None:
+    complaint = perdure.error("serve", "mcp", "--url", "memory://", "--http", f"{host}:8000", code=1)
+    assert complaint.startswith("cannot serve at ")
+
+
+@pytest.mark.skipif(find_spec("fastmcp") is None, reason="serving needs fastmcp")
+def test_a_store_that_cannot_be_opened_is_one_line_and_nothing_is_said_to_be_served(
+    perdure: CommandLine, machine: Path
+) -> None:
+    (machine / "kept.db").write_text("no database " * 1_000)
+    words = ["--url", "sqlite:///kept.db", "--http", "127.0.0.1:8000"]
+    assert "not a SQLite database" in perdure.error("serve", "mcp", *words, code=1)
+
+
+async def test_what_is_told_to_stop_before_it_serves_is_cancelled() -> None:
+    stopping, ended = asyncio.Event(), list[str]()
+
+    async def work() -> None:
+        stopping.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.append("in order")
+
+    await asyncio.wait_for(until_stopped(work(), stopping), 60)
+    assert ended == ["in order"]

@@ -188,7 +188,7 @@ def test_extending_never_shortens(clock: ManualClock) -> None:
     assert session.expires_at == START + 500 * HOUR
 
 
-@pytest.mark.parametrize("hours", [0, -1, 168.001, 10_000])
+@pytest.mark.parametrize("hours", [0, -1, 168.001, 10_000, 1e300])
 def test_extending_by_what_is_out_of_range_names_the_range(hours: float, clock: ManualClock) -> None:
     session = loaded(clock)
 
@@ -197,7 +197,7 @@ def test_extending_by_what_is_out_of_range_names_the_range(hours: float, clock: 
     assert session.expires_at == START + HOUR
 
 
-@pytest.mark.parametrize("hours", [float("nan"), float("inf"), 1e300, True, "24", None])
+@pytest.mark.parametrize("hours", [float("nan"), float("inf"), True, "24", None])
 def test_extending_by_what_is_no_number_of_hours_is_refused(hours: Any, clock: ManualClock) -> None:
     session = loaded(clock)
 

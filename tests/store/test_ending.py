@@ -58,7 +58,7 @@ async def test_a_session_is_extended_by_a_day_where_nobody_says(store: SessionSt
     assert (await store.extend_session(str(session.id))).expires_at == START + 48 * HOUR
 
 
-@pytest.mark.parametrize("hours", [0, -1, 168.01, 1e6])
+@pytest.mark.parametrize("hours", [0, -1, 168.01, 1e6, 1e300, 10**400, -1e300], ids="abcdefg")
 async def test_extending_by_what_is_out_of_range_names_the_range_and_changes_nothing(
     hours: float, stores: Stores, session: Session
 ) -> None:
@@ -69,7 +69,7 @@ async def test_extending_by_what_is_out_of_range_names_the_range_and_changes_not
     assert spy.calls == []
 
 
-@pytest.mark.parametrize("hours", [float("nan"), float("inf"), 1e300, 10**400, "24", None, True], ids="abcdefg")
+@pytest.mark.parametrize("hours", [float("nan"), float("inf"), "24", None, True])
 async def test_extending_by_what_is_no_number_is_refused(hours: Any, stores: Stores, session: Session) -> None:
     store, spy = await stores.spied()
 

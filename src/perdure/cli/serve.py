@@ -5,13 +5,15 @@ from __future__ import annotations
 import os
 import sys
 from enum import StrEnum
+from ipaddress import ip_address
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
 from perdure.cli.command import Run, command
 from perdure.cli.output import print_json
+from perdure.cli.signals import stopped_by_signals, until_stopped
 
 __all__ = ["serve"]
 
@@ -89,15 +91,31 @@ async def mcp(
         return
     from perdure.integrations.mcp import build_server, serve_http, serve_stdio
 
-    server = build_server(run.open_store(), equities=equities.value, coins=coins.value, naming=naming.value)
-    if address is None:
-        await serve_stdio(server)
-        return
-    host, port = address
-    if host not in ("127.0.0.1", "::1", "localhost"):
-        run.say(f"whoever reaches {http} can read and change every session: there is no authentication")
-    run.say(f"serving {run.place} at {_url(host, port)}; end it with Ctrl-C")
-    await serve_http(server, host=host, port=port, allowed_hosts=allow_host or [])
+    store = run.open_store()
+    server = build_server(store, equities=equities.value, coins=coins.value, naming=naming.value)
+    log_level: Literal["info", "warning"] = "info" if run.verbose else "warning"
+    async with store:
+        if address is None:
+            if sys.stdin.isatty():
+                run.say(
+                    "waiting for an MCP client on stdin; --print-config prints what a host needs to start this, "
+                    "--http HOST:PORT serves over the network; Ctrl-C ends it"
+                )
+            await serve_stdio(server, log_level=log_level)
+            return
+        host, port = address
+
+        def announce() -> None:
+            if not _is_loopback(host):
+                run.say(
+                    f"whoever reaches {http} can read and change every session: there is no authentication; "
+                    "requests under other names are refused, --allow-host adds them"
+                )
+            run.say(f"serving {run.place} at {_url(host, port)}; end it with Ctrl-C")
+
+        options: dict[str, Any] = {"allowed_hosts": allow_host or [], "log_level": log_level, "announce": announce}
+        with stopped_by_signals() as stopping:
+            await until_stopped(serve_http(server, host=host, port=port, **options), stopping)
 
 
 def _address(given: str) -> tuple[str, int]:
@@ -107,6 +125,13 @@ def _address(given: str) -> tuple[str, int]:
     if not host or not port.isascii() or not port.isdecimal() or not 0 < int(port) < 2**16:
         raise typer.BadParameter("give HOST:PORT, for instance 127.0.0.1:8000", param_hint="--http")
     return host, int(port)
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:  # a name
+        return host == "localhost"
 
 
 def _url(host: str, port: int) -> str:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Coroutine, Iterator
+from contextlib import contextmanager, suppress
 from types import FrameType
+from typing import Any
 
-__all__ = ["stopped_by_signals", "wait_for"]
+__all__ = ["stopped_by_signals", "until_stopped", "wait_for"]
 
 
 @contextmanager
@@ -40,3 +41,13 @@ async def wait_for(stopping: asyncio.Event, *, seconds: float) -> None:
             await stopping.wait()
     except TimeoutError:
         return
+
+
+async def until_stopped(work: Coroutine[Any, Any, None], stopping: asyncio.Event) -> None:
+    """Run `work` until it ends, or cancel it when the event is set; what it raises goes on."""
+    working, stopped = asyncio.ensure_future(work), asyncio.ensure_future(stopping.wait())
+    await asyncio.wait({working, stopped}, return_when=asyncio.FIRST_COMPLETED)
+    stopped.cancel()
+    working.cancel()
+    with suppress(asyncio.CancelledError):
+        await working

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, TypeAlias
@@ -41,17 +42,19 @@ def to_utc(instant: datetime, *, name: str = "time") -> datetime:
 
 
 def hours_of(given: float) -> timedelta:
-    """A number of hours, fractions allowed.
+    """A number of hours, fractions allowed; of more than a duration can be, the longest one.
 
     Raises:
         InvalidInputError: not a finite number.
     """
     if isinstance(given, bool) or not isinstance(given, int | float):
         raise InvalidInputError(f"hours must be a number, not {given!r}")
+    if isinstance(given, float) and not math.isfinite(given):
+        raise InvalidInputError(f"hours must be a number that is finite, not {given!r}")
     try:
         return timedelta(hours=given)
-    except (OverflowError, ValueError):  # infinite, or not a number
-        raise InvalidInputError("hours must be a number of reasonable size") from None
+    except OverflowError:
+        return timedelta.max if given > 0 else timedelta.min
 
 
 def to_micros(instant: datetime) -> int:

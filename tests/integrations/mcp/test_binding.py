@@ -83,6 +83,15 @@ async def test_binding_can_be_left_to_the_argument_alone() -> None:
         assert (await server.session(session_id)).tags == []
 
 
+async def test_where_only_the_argument_binds_a_label_does_not() -> None:
+    label = "mcp-conversation:" + 32 * "0"
+    async with served(bind="argument") as server:
+        session = await server.store.create_session(["AAPL"], "equity", tags=[label])
+        assert "not a session id" in await server.error("price", symbol="AAPL", session_id=label)
+        assert server.calls.seen == []
+        assert await count(server, str(session.id)) == 0
+
+
 async def test_the_list_of_keys_can_be_extended() -> None:
     async with served(conversation_keys=[*CONVERSATION_KEYS, "com.example/chat"]) as server:
         session_id = await server.create(meta={"com.example/chat": "chat-1"})

@@ -118,13 +118,16 @@ async def test_the_same_conversation_of_two_principals_is_two(signed_in: SignedI
         assert labels[0] != labels[1]
 
 
-async def test_a_label_of_another_principal_attaches_nowhere(signed_in: SignedIn) -> None:
+async def test_a_label_is_no_session_id(signed_in: SignedIn) -> None:
     async with served() as server:
         with signed_in.as_("ann"):
             hers = await server.create(meta={"threadId": "chat-1"})
         (label,) = (await server.session(hers)).tags
-        with signed_in.as_("bob"):
-            assert told(await server.call("price", symbol="AAPL", session_id=label)) is None
+        for user in ("ann", "bob"):
+            with signed_in.as_(user):
+                for given in (label, "mcp-conversation:nonsense"):
+                    assert "not a session id" in await server.error("price", symbol="AAPL", session_id=given)
+        assert server.calls.seen == []
         assert (await server.session(hers)).state.history.total_queries == 0
 
 

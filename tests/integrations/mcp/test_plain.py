@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from perdure import SessionStore, Settings
-from perdure.errors import MissingExtraError
+from perdure.errors import ConfigurationError, MissingExtraError
 from perdure.integrations.mcp import mark_cache_hit, session_aware, track_query_in_session
 from perdure.testing import ManualClock
 
@@ -168,6 +168,17 @@ async def test_noting_by_hand(store: SessionStore, session_id: str) -> None:
     assert query.metadata == {"source": "desk"}
     with pytest.raises(Exception, match="no session"):
         await track_query_in_session(store, UNKNOWN, "price")
+
+
+@pytest.mark.parametrize("length", [0, -100, 10_001])
+async def test_a_length_of_summaries_that_cannot_be_is_refused(
+    length: int, store: SessionStore, session_id: str
+) -> None:
+    with pytest.raises(ConfigurationError, match="summary_length must be from 1 to 10,000"):
+        session_aware(store, summary_length=length)
+    with pytest.raises(ConfigurationError, match="summary_length must be from 1 to 10,000"):
+        await track_query_in_session(store, session_id, "price", result_summary="dear", summary_length=length)
+    assert await noted(store, session_id) == []
 
 
 async def test_where_the_server_authenticates_the_principal_is_the_user(store: SessionStore, session_id: str) -> None:

@@ -139,13 +139,34 @@ async def test_markets_are_loaded_once_for_each_exchange() -> None:
 
 
 @pytest.mark.parametrize(
-    ("request_", "words"),
-    [(coin(pair="BTC/XYZ"), "BTC/EUR, BTC/USD"), (coin(symbol="DOGE"), "does not trade 'DOGE'")],
+    ("request_", "complaint"),
+    [
+        (coin(pair="BTC/XYZ"), "kraken does not trade 'BTC/XYZ'; of BTC there are BTC/EUR, BTC/USD"),
+        (coin(symbol="DOGE"), "kraken does not trade 'DOGE'; there are BTC, ETH"),
+    ],
 )
-async def test_an_unknown_coin_or_pair_is_an_error_that_lists_what_there_is(request_: QuoteRequest, words: str) -> None:
+async def test_an_unknown_coin_or_pair_is_an_error_that_lists_what_there_is(
+    request_: QuoteRequest, complaint: str
+) -> None:
     exchange = Exchange()
-    with pytest.raises(QuoteError, match=words):
+    with pytest.raises(QuoteError) as caught:
         await CcxtQuotes(exchange=lambda name: exchange).quote(request_)
+    assert str(caught.value) == complaint
+
+
+@pytest.mark.parametrize(
+    ("request_", "listed"),
+    [
+        (coin(symbol="DOGE"), [f"C{number}" for number in range(10, 22)]),
+        (coin(symbol="C10", pair="C10/XYZ"), [f"C10/P{number}" for number in range(10, 22)]),
+    ],
+)
+async def test_of_very_many_the_first_are_listed(request_: QuoteRequest, listed: list[str]) -> None:
+    source, exchange = CcxtQuotes(exchange=lambda name: exchange), Exchange()
+    source._markets["kraken"] = {f"C{coin}/P{quote}": {} for coin in range(10, 40) for quote in range(10, 40)}
+    with pytest.raises(QuoteError) as caught:
+        await source.quote(request_)
+    assert str(caught.value).endswith(f"there are {', '.join(listed)}, …")
     assert exchange.closed == 1
 
 

@@ -6,7 +6,7 @@ import json
 from datetime import timedelta
 
 import pytest
-from tests.integrations.mcp.servers import VERSION, Served, served
+from tests.integrations.mcp.servers import VERSION, Served, served, wire
 
 from perdure import QueryRecord
 
@@ -50,7 +50,16 @@ async def test_one_that_does_not_exist_is_an_invalid_parameter_of_the_protocol()
             with pytest.raises(Exception) as caught:  # noqa: PT011 (MCPError or McpError, as the installed mcp has it)
                 await server.client.read_resource(uri)
             error = caught.value.error  # type: ignore[attr-defined]
-            assert (error.code, error.data) == (-32602, {"uri": uri.removesuffix("/history")})
+            assert (error.code, error.data) == (-32602, {"uri": uri})
+
+
+async def test_the_prompt_is_listed_with_its_argument() -> None:
+    async with served() as server:
+        (prompt,) = (wire(one) for one in await server.client.list_prompts())
+        assert prompt["description"].startswith("Go on with an analysis")
+        assert prompt["arguments"] == [
+            {"name": "session_id", "description": "The session to go on with.", "required": True}
+        ]
 
 
 async def test_the_prompt_gives_context_last_queries_and_open_ends() -> None:
@@ -76,6 +85,26 @@ async def test_the_prompt_gives_context_last_queries_and_open_ends() -> None:
         ):
             assert line in text
         assert "about AAPL yet" not in text
+
+
+@pytest.mark.parametrize(
+    ("asset", "symbol", "open_end"),
+    [
+        ("AAPL", "aapl", False),
+        ("F", "F", False),
+        ("F", "FIG", True),
+        ("BRK.B", "BRK.B", False),
+        ("BRK.B", "BRKXB", True),
+        ("^GSPC", "^GSPC", False),
+    ],
+)
+async def test_an_asset_was_asked_about_where_it_is_a_word_of_a_question(
+    asset: str, symbol: str, open_end: bool
+) -> None:
+    async with served() as server:
+        session_id = await server.create(assets=[asset])
+        await server.call("price", symbol=symbol, session_id=session_id)
+        assert (f"nothing was asked about {asset} yet" in await prompted(server, session_id)) is open_end
 
 
 async def test_the_prompt_stays_short_whatever_was_noted() -> None:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import functools
 import json
+import os
+import signal
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from pathlib import Path
 from typing import Any
 from urllib.error import HTTPError
@@ -27,13 +29,27 @@ from tests.integrations.mcp.processes import (
 from tests.integrations.mcp.servers import MAJOR, SESSION_TOOLS, VERSION
 
 from perdure.errors import ConfigurationError
-from perdure.integrations.mcp import serve_http, serve_stdio
+from perdure.integrations.mcp import serve_http, serve_stdio, serving
 
 pytestmark = pytest.mark.xdist_group("mcp-server")
 
 needs_http = pytest.mark.skipif(VERSION < (3, 4), reason="fastmcp before 3.4 checks neither Host nor Origin")
 
+NAME = "127.1"
+"""A name of 127.0.0.1, by which a server is reached only if it knows that it is called so."""
+
 PROTOCOLS = {"legacy": "2025-11-25", "2026-07-28": "2026-07-28"}
+
+INITIALIZE = {
+    "jsonrpc": "2.0",
+    "id": 1,
+    "method": "initialize",
+    "params": {
+        "protocolVersion": "2025-11-25",
+        "capabilities": {},
+        "clientInfo": {"name": "t", "version": "1"},
+    },
+}
 
 
 @functools.cache
@@ -60,7 +76,7 @@ def kept(tmp_path_factory: pytest.TempPathFactory) -> str:
 @pytest.fixture(scope="module")
 def server(kept: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[HttpServer]:
     port, log = free_port(), tmp_path_factory.mktemp("log") / "server.log"
-    command = serve_command(kept, "--http", f"127.0.0.1:{port}", "--allow-host", "analyst.example")
+    command = serve_command(kept, "--http", f"{NAME}:{port}", "--allow-host", "analyst.example")
     with http_server(command, port, log=log) as running:
         yield running
 
@@ -186,15 +202,14 @@ def test_200_calls_at_once_over_http_are_200_queries(clients: dict[tuple[str, st
         ({"Host": "evil.example"}, 421),
         ({"Origin": "http://evil.example"}, 403),
         ({"Host": "analyst.example"}, 200),
+        ({"Host": NAME}, 200),
     ],
 )
 def test_a_made_up_host_and_a_foreign_page_are_refused(
     headers: dict[str, str], status: int, server: HttpServer
 ) -> None:
-    parameters = {"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {"name": "t", "version": "1"}}
-    body = {"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": parameters}
     usual = {"Content-Type": "application/json", "Accept": "application/json, text/event-stream"}
-    request = Request(server.url, data=json.dumps(body).encode(), headers=usual | headers)
+    request = Request(server.url, data=json.dumps(INITIALIZE).encode(), headers=usual | headers)
     try:
         with urlopen(request, timeout=30) as response:
             answered = response.status
@@ -208,6 +223,54 @@ def test_nothing_but_the_protocol_is_on_stdout(url: str) -> None:
         serve_command(url, "-v"), input=b"", capture_output=True, timeout=100, check=False, env=unmeasured()
     )
     assert (process.returncode, process.stdout) == (0, b"")
+
+
+@needs_http
+@pytest.mark.parametrize(
+    ("words", "number", "logs"), [([], signal.SIGINT, False), (["-v"], signal.SIGTERM, True)], ids=["int", "term"]
+)
+def test_over_http_a_signal_is_the_ordinary_end_and_only_v_shows_the_log(
+    words: list[str], number: signal.Signals, logs: bool, url: str, tmp_path: Path
+) -> None:
+    port, log = free_port(), tmp_path / "server.log"
+    command = serve_command(url, "--http", f"127.0.0.1:{port}", *words)
+    with http_server(command, port, log=log) as running:
+        with pytest.raises(HTTPError):  # a request that is none, to be logged
+            urlopen(running.url, timeout=60)
+        running.process.send_signal(number)
+        assert running.process.wait(60) == 0
+    first, *rest = log.read_text().splitlines()
+    if not logs:
+        assert first.startswith("serving ")
+        assert rest == []
+    else:
+        assert any("Uvicorn" in line or "Started server process" in line for line in rest)
+
+
+def test_on_a_terminal_it_says_what_it_waits_for_and_ctrl_c_ends_it(url: str) -> None:
+    pty = pytest.importorskip("pty")
+    terminal, stdin = pty.openpty()
+    with os.fdopen(terminal, "wb", buffering=0) as keyboard:
+        process = subprocess.Popen(
+            serve_command(url), stdin=stdin, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=unmeasured()
+        )
+        os.close(stdin)
+        assert process.stdout is not None
+        assert process.stderr is not None
+        try:
+            said = process.stderr.readline()
+            keyboard.write(json.dumps(INITIALIZE).encode() + b"\n")
+            answered = json.loads(process.stdout.readline())  # so it serves
+            process.send_signal(signal.SIGINT)
+            code = process.wait(60)
+        finally:
+            process.kill()
+            process.communicate()
+    assert answered["id"] == INITIALIZE["id"]
+    assert code == -signal.SIGINT
+    assert said.startswith(b"waiting for an MCP client on stdin")
+    assert b"--print-config" in said
+    assert b"--http" in said
 
 
 class Runs:
@@ -230,17 +293,31 @@ class RunsUnguarded(Runs):
 
 async def test_http_is_served_with_its_guard_on_or_not_at_all() -> None:
     guarded, unguarded, stdio = Runs(), RunsUnguarded(), Runs()
-    await serve_http(guarded, host="127.0.0.1", port=1, allowed_hosts=["desk"])  # type: ignore[arg-type]
+    port = free_port()
+    await serve_http(guarded, host="127.0.0.1", port=port, allowed_hosts=["desk"])  # type: ignore[arg-type]
+    (listening,) = guarded.options.pop("sockets")
+    assert listening.fileno() == -1  # closed again
     assert guarded.options == {
         "transport": "http",
         "host": "127.0.0.1",
-        "port": 1,
+        "port": port,
         "show_banner": False,
+        "log_level": "info",
         "host_origin_protection": True,
-        "allowed_hosts": ["desk"],
+        "allowed_hosts": ["127.0.0.1", "desk"],
     }
     with pytest.raises(ConfigurationError, match=r"fastmcp 3\.4"):
-        await serve_http(unguarded, host="127.0.0.1", port=1)  # type: ignore[arg-type]
+        await serve_http(unguarded, host="127.0.0.1", port=port)  # type: ignore[arg-type]
     assert unguarded.options == {}
     await serve_stdio(stdio)  # type: ignore[arg-type]
-    assert stdio.options == {"transport": "stdio", "show_banner": False}
+    assert stdio.options == {"transport": "stdio", "show_banner": False, "log_level": "info"}
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::"])
+async def test_every_address_is_not_a_name_under_which_a_server_is_reached(
+    host: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(serving, "_listening", lambda host, port: nullcontext([]))
+    guarded = Runs()
+    await serve_http(guarded, host=host, port=1, allowed_hosts=["desk"])  # type: ignore[arg-type]
+    assert guarded.options["allowed_hosts"] == ["desk"]

@@ -83,13 +83,26 @@ async def test_their_names_can_be_chosen(options: dict[str, Any], name: str) -> 
         assert name in complaint
 
 
-def test_a_style_of_names_that_does_not_exist_is_refused() -> None:
-    with pytest.raises(ConfigurationError, match="camel"):
-        install(FastMCP("x"), SessionStore.open("memory://"), naming="camel")  # type: ignore[arg-type]
-    with pytest.raises(ConfigurationError, match="bind"):
-        install(FastMCP("x"), SessionStore.open("memory://"), bind="magic")  # type: ignore[arg-type]
-    with pytest.raises(ConfigurationError, match="summary_length"):
-        install(FastMCP("x"), SessionStore.open("memory://"), summary_length=0)
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("naming", "camel"),
+        ("bind", "magic"),
+        ("conversation_keys", "threadId"),
+        ("summary_length", 0),
+        ("summary_length", 10_001),
+        ("summary_length", True),
+        ("summary_length", "200"),
+        ("track", 5),
+        ("track", [5]),
+    ],
+)
+async def test_an_option_that_cannot_be_is_refused_and_the_server_left_as_it_was(option: str, value: Any) -> None:
+    mcp: FastMCP = FastMCP("x")
+    with pytest.raises(ConfigurationError, match=option):
+        install(mcp, SessionStore.open("memory://"), **{option: value})
+    async with Client(mcp) as client:
+        assert await client.list_tools() == []
 
 
 async def test_a_session_is_created_as_asked_for() -> None:
@@ -293,6 +306,18 @@ async def test_analytics_count_the_period_the_user_and_the_type() -> None:
         assert nobody.structured_content["avg_queries_per_session"] == 0
 
 
+async def test_how_many_there_are_is_said_in_singular_and_plural() -> None:
+    async with served() as server:
+        await server.create()
+        one = await server.call("get-session-analytics", days=1)
+        await server.create()
+        two = await server.call("get-session-analytics", days=30)
+        assert [text_of(counted).splitlines()[0] for counted in (one, two)] == [
+            "1 session within 1 day.",
+            "2 sessions within 30 days.",
+        ]
+
+
 @pytest.mark.parametrize(
     ("tool", "arguments", "words"),
     [
@@ -320,10 +345,17 @@ async def test_what_is_wrong_is_said_so_that_a_model_can_act(
             assert word in complaint
 
 
-async def test_too_long_an_extension_names_the_most() -> None:
+@pytest.mark.parametrize(
+    ("hours", "advice"), [(1_000, " Ask for fewer hours."), (1e308, " Ask for fewer hours."), (-1, "")]
+)
+async def test_a_time_to_live_that_cannot_be_names_the_most(hours: float, advice: str) -> None:
+    complaint = f"The time to live must be above 0 and at most 168 hours from now.{advice}"
     async with served() as server:
-        session_id = await server.create()
-        assert "168 hours" in await server.error("extend-session", session_id=session_id, hours=1_000)
+        facts: dict[str, Any] = {"assets": ["AAPL"], "session_type": "equity", "ttl_hours": hours}
+        assert await server.error("create-analysis-session", **facts) == complaint
+        if hours > 0:  # the schema refuses others
+            session_id = await server.create()
+            assert await server.error("extend-session", session_id=session_id, hours=hours) == complaint
 
 
 async def test_a_backend_that_is_down_is_named_without_its_secrets() -> None:

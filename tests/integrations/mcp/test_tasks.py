@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -170,3 +170,26 @@ async def test_a_function_that_may_run_later_is_wrapped_so_that_it_looks_the_sam
         assert (await aware[0].run({"symbol": "AAPL"})).structured_content == {"result": "AAPL: 5"}
         noted = [(query.query_type, query.parameters) for query in await server.store.get_queries(session_id)]
         assert noted[0] == ("crunch", {"symbol": "AAPL", "days": 5})
+
+
+@pytest.mark.parametrize(("bind", "noted"), [("meta", 1), ("argument", 0)])
+async def test_what_stood_for_the_conversation_when_a_run_was_queued_binds_it(bind: str, noted: int) -> None:
+    """Without a worker: it reaches the function in place of a session id."""
+
+    async def crunch(symbol: str) -> str:
+        """A long calculation."""
+        return symbol
+
+    label = "mcp-conversation:" + 32 * "0"
+    async with served(bind=bind) as server:
+        session = await server.store.create_session(["AAPL"], "equity", tags=[label])
+        transform = server.client.transport.server.transforms[-1]
+        (aware,) = await transform.list_tools([FunctionTool.from_function(crunch, task=True)])
+        with nullcontext() if noted else pytest.raises(ToolError, match="not a session id"):
+            result = await aware.run({"symbol": "AAPL", "session_id": label})
+            assert result.meta["perdure"] == {
+                "session_id": str(session.id),
+                "position": 1,
+                "bound_by": "conversation",
+            }
+        assert len(await server.store.get_queries(session.id)) == noted

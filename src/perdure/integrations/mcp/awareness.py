@@ -11,7 +11,7 @@ from fastmcp.exceptions import ToolError
 from fastmcp.tools import ToolResult
 
 from perdure.errors import PerdureError
-from perdure.integrations.mcp.binding import Binder, Bound, checked_text, is_label
+from perdure.integrations.mcp.binding import Binder, Bound, checked_text
 from perdure.integrations.mcp.callers import Caller, current_caller
 from perdure.integrations.mcp.errors import explain
 from perdure.integrations.mcp.hooks import McpHooks
@@ -41,13 +41,17 @@ class SessionAwareness:
         given: Any,
         arguments: dict[str, Any],
         work: Callable[[], Awaitable[ToolResult]],
+        *,
+        queued: bool = False,
     ) -> ToolResult:
         """The result of `work`, noted in the session that `given` or the conversation says; else simply the result.
+
+        Of a call that may have been `queued`, `given` may be what `reference` said then.
 
         Raises:
             ToolError: `given` names a session that takes no query; `work` was not begun.
         """
-        bound, warning = await self._bound(tool, given)
+        bound, warning = await self._bound(tool, given, queued=queued)
         if bound is None:
             result = await work()
             return result if warning is None else _told(result, warning)
@@ -61,11 +65,11 @@ class SessionAwareness:
         caller = current_caller(self.principal_of)
         return self.binder.label(caller.principal, caller.meta) or ""
 
-    async def _bound(self, tool: str, given: Any) -> tuple[Bound | None, dict[str, Any] | None]:
+    async def _bound(self, tool: str, given: Any, *, queued: bool) -> tuple[Bound | None, dict[str, Any] | None]:
         caller = current_caller(self.principal_of)
         try:
             named = checked_text(given)
-            if named and not is_label(named):
+            if named and not (queued and self.binder.is_reference(named)):
                 return await self.binder.named(named, caller.principal), None
         except PerdureError as error:
             raise ToolError(explain(error, self.names)) from error

@@ -52,6 +52,8 @@ class Binder:
     def __init__(self, store: SessionStore, *, bind: Bind, keys: Iterable[str], clock: Callable[[], datetime]) -> None:
         if bind not in ("meta", "argument"):
             raise ConfigurationError(f"bind must be 'meta' or 'argument', not {bind!r}")
+        if isinstance(keys, str):
+            raise ConfigurationError(f"conversation_keys must be several, for instance [{keys!r}], not {keys!r}")
         self._store = store
         self._keys = tuple(keys) if bind == "meta" else ()
         self._clock = clock
@@ -71,6 +73,10 @@ class Binder:
                 known = json.dumps([principal, key, conversation]).encode()
                 return _LABEL + hashlib.sha256(known).hexdigest()[:32]
         return None
+
+    def is_reference(self, text: str) -> bool:
+        """Whether a text may be what `label` gave; never where only the argument binds."""
+        return bool(self._keys) and is_label(text)
 
     async def named(self, given: str, principal: str | None) -> Bound:
         """The session that the call names, ready to take a query.

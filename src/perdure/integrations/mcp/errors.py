@@ -40,7 +40,8 @@ def explain(error: PerdureError, names: ToolNames) -> str:
             )
         case InvalidTTLError():
             most = error.maximum.total_seconds() / 3600
-            return f"The time to live must be above 0 and at most {most:g} hours from now. Ask for fewer hours."
+            advice = " Ask for fewer hours." if error.requested > error.maximum else ""
+            return f"The time to live must be above 0 and at most {most:g} hours from now.{advice}"
         case QueryLimitExceededError():
             return (
                 f"Session {error.session_id} holds {error.count} queries and takes no more than {error.limit}. "

@@ -11,21 +11,19 @@ from fastmcp import FastMCP
 from fastmcp.server.providers import Provider
 
 from perdure import SessionStore
-from perdure.errors import BackendClosedError, ConfigurationError
+from perdure.errors import BackendClosedError
 from perdure.integrations.mcp.awareness import SessionAwareness
 from perdure.integrations.mcp.binding import CONVERSATION_KEYS, Bind, Binder
 from perdure.integrations.mcp.hooks import McpHooks
 from perdure.integrations.mcp.names import Naming, ToolNames
 from perdure.integrations.mcp.principals import PrincipalOf, principal_of
 from perdure.integrations.mcp.prompts import SessionPrompts
-from perdure.integrations.mcp.recording import SUMMARY_LENGTH, Recorder
+from perdure.integrations.mcp.recording import SUMMARY_LENGTH, Recorder, checked_summary_length
 from perdure.integrations.mcp.resources import SessionResources
 from perdure.integrations.mcp.tools import SessionTools
 from perdure.integrations.mcp.tracking import SessionTracking, Track
 
 __all__ = ["InstalledSessions", "install"]
-
-LONGEST_SUMMARY = 10_000
 
 
 def install(
@@ -60,20 +58,20 @@ def install(
         clock: gives the present; for tests.
 
     Raises:
-        ConfigurationError: an option that cannot be.
+        ConfigurationError: an option that cannot be; the server is left as it was.
         PluginError: a plugin that cannot be registered.
     """
-    if isinstance(summary_length, bool) or not 1 <= summary_length <= LONGEST_SUMMARY:
-        raise ConfigurationError(f"summary_length must be from 1 to {LONGEST_SUMMARY:,}, not {summary_length!r}")
     names = ToolNames.of(naming, prefix)
     binder = Binder(store, bind=bind, keys=conversation_keys, clock=clock)
     hooks = McpHooks(plugins)
-    awareness = SessionAwareness(binder, Recorder(names, summary_length), hooks, names, principal_of)
+    recorder = Recorder(names, checked_summary_length(summary_length))
+    awareness = SessionAwareness(binder, recorder, hooks, names, principal_of)
+    tracking = SessionTracking(awareness, track=track)
     SessionTools(store, binder, names, principal_of, clock).add_to(mcp)
     SessionResources(binder, names, principal_of).add_to(mcp)
     SessionPrompts(binder, names, principal_of).add_to(mcp)
     _keep_open(mcp, store)
-    mcp.add_transform(SessionTracking(awareness, track=track))
+    mcp.add_transform(tracking)
     return InstalledSessions(store, names, awareness)
 
 

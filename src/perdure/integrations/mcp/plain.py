@@ -20,7 +20,7 @@ from perdure.errors import BackendError, PerdureError
 from perdure.integrations.mcp.binding import Binder, Bound, checked_text
 from perdure.integrations.mcp.names import ToolNames
 from perdure.integrations.mcp.principals import PrincipalOf, principal_of
-from perdure.integrations.mcp.recording import SUMMARY_LENGTH, Outcome, Recorder, cut
+from perdure.integrations.mcp.recording import SUMMARY_LENGTH, Outcome, Recorder, checked_summary_length, cut
 from perdure.integrations.mcp.schemas import SESSION_ARGUMENT, SESSION_DESCRIPTION
 from perdure.store import TrackedQuery
 
@@ -43,16 +43,19 @@ async def track_query_in_session(
 ) -> TrackedQuery:
     """Note in a session what a tool was asked and what came of it; for tools that time themselves.
 
-    Where the server authenticates, a session of somebody else is as if it did not exist.
+    Where the server authenticates, a session of somebody else is as if it did not exist. Before long work call
+    `store.ensure_active(session_id)`, which raises what this would; after it catch what this raises, so that the tool's
+    answer is not lost with the note.
 
     Raises:
         ToolError: that of the installed `mcp` package, with a message for a model: the session takes no query.
+        ConfigurationError: `summary_length` is not from 1 to 10,000.
     """
     binder = _binder(store)
     query = QueryRecord(
         query_type=query_type,
         parameters=parameters or {},
-        result_summary=cut(result_summary, summary_length),
+        result_summary=cut(result_summary, checked_summary_length(summary_length)),
         execution_time_ms=execution_time_ms,
         cache_hit=cache_hit,
         error=error,
@@ -75,7 +78,11 @@ def session_aware(
 
     `name` is what its queries are called, that of the function if left out. A call with a bad `session_id` fails before
     the function runs; without one it is not noted. Noting that fails afterwards is logged, and loses no result.
+
+    Raises:
+        ConfigurationError: `summary_length` is not from 1 to 10,000.
     """
+    checked_summary_length(summary_length)
 
     def decorate(fn: Callable[..., Any]) -> Callable[..., Any]:
         binder, query_type = _binder(store), name or fn.__name__

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Annotated
 from uuid import UUID
 
 from fastmcp import FastMCP
 from fastmcp.prompts import Prompt
-from pydantic import Field
 
 from perdure import QueryRecord, Session
 from perdure.errors import PerdureError, SessionNotFoundError
@@ -40,9 +39,13 @@ class SessionPrompts:
 
     def add_to(self, mcp: FastMCP) -> None:
         """Register the prompt."""
-        mcp.add_prompt(Prompt.from_function(self.resume_analysis, name=self.names.resume))
+        prompt = Prompt.from_function(self.resume_analysis, name=self.names.resume)
+        for argument in prompt.arguments or []:
+            argument.description = "The session to go on with."
+        mcp.add_prompt(prompt)
 
-    async def resume_analysis(self, session_id: Annotated[str, Field(description="The session to go on with.")]) -> str:
+    # A plain `str`, nothing more: to the description of any other argument fastmcp adds its JSON schema.
+    async def resume_analysis(self, session_id: str) -> str:
         """Go on with an analysis: what it is about, what was found, what was asked last, and what is still open."""
         caller = current_caller(self.principal_of)
         try:
@@ -55,12 +58,15 @@ class SessionPrompts:
 
 
 def open_ends(session: Session) -> list[str]:
-    """What is left to be done: queries that failed and were not answered since, assets that nobody asked about."""
+    """What is left to be done: queries that failed and were not answered since, assets that nobody asked about.
+
+    An asset was asked about where it is a word of a question, in capitals or not.
+    """
     failed: dict[str, QueryRecord] = {}
-    asked = ""
+    asked = list[str]()
     for query in session.state.history.queries:
         question = _question(query)
-        asked += question
+        asked.append(question)
         if query.error is None:
             failed.pop(question, None)
         else:
@@ -69,7 +75,12 @@ def open_ends(session: Session) -> list[str]:
         f"{cut(question, VALUE_LENGTH)} failed: {cut(query.error, VALUE_LENGTH)}" for question, query in failed.items()
     ]
     whole = session.state.history.total_queries <= LOOKED_AT
-    return ends + [f"nothing was asked about {asset} yet" for asset in session.assets if whole and asset not in asked]
+    unasked = _unasked(session.assets, "\n".join(asked)) if whole else []
+    return ends + [f"nothing was asked about {asset} yet" for asset in unasked]
+
+
+def _unasked(assets: Iterable[str], asked: str) -> list[str]:
+    return [asset for asset in assets if not re.search(rf"(?<!\w){re.escape(asset)}(?!\w)", asked, re.IGNORECASE)]
 
 
 def _lines(session: Session, names: ToolNames) -> Iterable[str]:

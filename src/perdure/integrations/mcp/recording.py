@@ -7,14 +7,23 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from perdure.errors import PerdureError
+from perdure.errors import ConfigurationError, PerdureError
 from perdure.integrations.mcp.binding import Bound, BoundBy
 from perdure.integrations.mcp.errors import explain
 from perdure.integrations.mcp.names import ToolNames
 from perdure.logs import EventLog
 from perdure.store import Tracking
 
-__all__ = ["SUMMARY_LENGTH", "Outcome", "Recorder", "TrackedCall", "current_call", "cut", "mark_cache_hit"]
+__all__ = [
+    "SUMMARY_LENGTH",
+    "Outcome",
+    "Recorder",
+    "TrackedCall",
+    "checked_summary_length",
+    "current_call",
+    "cut",
+    "mark_cache_hit",
+]
 
 log = EventLog("perdure.mcp")
 
@@ -22,6 +31,8 @@ T = TypeVar("T")
 
 SUMMARY_LENGTH = 200
 """Characters that are kept of what a tool answered, where nobody says."""
+
+LONGEST_SUMMARY = 10_000
 
 
 @dataclass(slots=True)
@@ -123,6 +134,17 @@ def _described(describe: Callable[[T], Outcome], result: T) -> Outcome:
 
 def _reason(error: Exception, names: ToolNames) -> str:
     return explain(error, names) if isinstance(error, PerdureError) else f"unexpected {type(error).__name__}"
+
+
+def checked_summary_length(given: int) -> int:
+    """The most characters to keep of what a tool answered.
+
+    Raises:
+        ConfigurationError: not a whole number within bounds.
+    """
+    if isinstance(given, bool) or not isinstance(given, int) or not 1 <= given <= LONGEST_SUMMARY:
+        raise ConfigurationError(f"summary_length must be from 1 to {LONGEST_SUMMARY:,}, not {given!r}")
+    return given
 
 
 def cut(text: str | None, length: int) -> str | None:

@@ -50,12 +50,12 @@ class SessionResources:
 
     async def read_session(self, session_id: str) -> str:
         """An analysis session: what it is about, what it has gathered, its newest queries."""
-        session = await self._session(session_id, history=RECENT)
+        session = await self._session(session_id, f"session://{session_id}", history=RECENT)
         return SessionInfo.of(session).model_dump_json(indent=2)
 
     async def read_history(self, session_id: str) -> str:
         """The queries of an analysis session, oldest first; of a very long one the newest thousand."""
-        session = await self._session(session_id, history=HISTORY)
+        session = await self._session(session_id, f"session://{session_id}/history", history=HISTORY)
         history = session.state.history
         queries = [TrackedQueryInfo.of(query).model_dump(mode="json") for query in history.queries]
         facts: dict[str, Any] = {
@@ -65,8 +65,8 @@ class SessionResources:
         }
         return json.dumps(facts, ensure_ascii=False, indent=2)
 
-    async def _session(self, session_id: str, *, history: int) -> Session:
-        """The session, as far as the caller can see it.
+    async def _session(self, session_id: str, uri: str, *, history: int) -> Session:
+        """The session, as far as the caller can see it; `uri` is what they read.
 
         Raises:
             MCPError: there is none.
@@ -77,8 +77,7 @@ class SessionResources:
             if session is None:
                 raise SessionNotFoundError(UUID(session_id))
         except PerdureError as error:
-            data = {"uri": f"session://{session_id}"}
-            raise protocol_error(NOT_FOUND, explain(error, self.names), data=data) from None
+            raise protocol_error(NOT_FOUND, explain(error, self.names), data={"uri": uri}) from None
         return session
 
 

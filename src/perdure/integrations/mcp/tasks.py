@@ -76,7 +76,7 @@ def _tracked(awareness: SessionAwareness, wrapped: _Wrapped) -> Callable[..., An
 
         # What fastmcp or Docket provided is not what was asked.
         arguments = {name: value for name, value in given.items() if name in own}
-        return await awareness.call(tool.name, session_id, arguments, work)
+        return await awareness.call(tool.name, session_id, arguments, work, queued=True)
 
     # Validating fills in what the call leaves out, and it is done within the request, where the conversation is known.
     kind = Annotated[str, Field(default_factory=awareness.reference)]

@@ -146,7 +146,7 @@ class SessionTools:
             now = self.clock()
             listed = [ListedSession.of(summary, now=now) for summary in page]
             answer = SessionList(sessions=listed, next_cursor=page.next_cursor)
-            return told(answer, title=f"{len(listed)} session{'' if len(listed) == 1 else 's'}.")
+            return told(answer, title=f"{_counted(len(listed), 'session')}.")
 
     async def extend_session(
         self,
@@ -173,7 +173,8 @@ class SessionTools:
                 session_type=session_type or None,
                 days=days,
             )
-            return told(numbers, title=f"{numbers.total_sessions} sessions within {days} days.")
+            title = f"{_counted(numbers.total_sessions, 'session')} within {_counted(days, 'day')}."
+            return told(numbers, title=title)
 
     @contextmanager
     def _for_models(self) -> Iterator[Caller]:
@@ -195,3 +196,7 @@ class SessionTools:
         if caller.principal is not None and user_id not in ("", caller.principal):
             raise InvalidInputError(f"You are authenticated as {caller.principal!r}: leave user_id out.")
         return caller.principal or user_id or None
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"

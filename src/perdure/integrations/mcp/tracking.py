@@ -16,6 +16,7 @@ from fastmcp.tools import FunctionTool, Tool, ToolResult
 from fastmcp.utilities.versions import VersionSpec
 from pydantic import PrivateAttr
 
+from perdure.errors import ConfigurationError
 from perdure.integrations.mcp.awareness import META_KEY, SessionAwareness
 from perdure.integrations.mcp.schemas import SESSION_ARGUMENT, has_session_argument, with_session_argument
 from perdure.integrations.mcp.tasks import SessionAwareTask
@@ -142,7 +143,9 @@ def _is_session_tool(tool: Tool) -> bool:
 def _chosen(track: Track) -> Callable[[str], bool]:
     if callable(track):
         return track
-    patterns = [track] if isinstance(track, str) else list(track)
+    patterns = [track] if isinstance(track, str) else list(track) if isinstance(track, Iterable) else None
+    if patterns is None or not all(isinstance(pattern, str) for pattern in patterns):
+        raise ConfigurationError(f"track must be a pattern, several, or a function of the name, not {track!r}")
     if patterns == ["*"]:
         return lambda name: True
     return lambda name: any(fnmatchcase(name, pattern) for pattern in patterns)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from importlib.util import find_spec
@@ -13,7 +13,8 @@ from perdure.integrations.mcp.providers.protocol import Close, Kind, Quote, Quot
 
 __all__ = ["CcxtQuotes"]
 
-SHOWN_PAIRS = 12
+SHOWN = 12
+"""Coins, or pairs, that an error lists."""
 
 
 def _exchange(name: str) -> Any:
@@ -88,10 +89,14 @@ class CcxtQuotes:
         coin = request.symbol.upper()
         known = sorted(pair for pair in exchange.markets if pair.startswith(f"{coin}/"))
         if not known:
-            raise QuoteError(f"{name} does not trade {request.symbol!r}")
+            coins = sorted({pair.partition("/")[0] for pair in exchange.markets if "/" in pair})
+            raise QuoteError(f"{name} does not trade {request.symbol!r}; there are {_first(coins)}")
         wanted = [request.pair] if request.pair else [f"{coin}/USD", f"{coin}/USDT", f"{coin}/USDC", *known]
         for pair in wanted:
             if pair in known:
                 return pair
-        shown = ", ".join(known[:SHOWN_PAIRS]) + (", …" if len(known) > SHOWN_PAIRS else "")
-        raise QuoteError(f"{name} does not trade {request.pair!r}; of {coin} there are {shown}")
+        raise QuoteError(f"{name} does not trade {request.pair!r}; of {coin} there are {_first(known)}")
+
+
+def _first(names: Sequence[str]) -> str:
+    return ", ".join(names[:SHOWN]) + (", …" if len(names) > SHOWN else "")
