@@ -84,7 +84,7 @@ async def test_binding_can_be_left_to_the_argument_alone() -> None:
 
 
 async def test_where_only_the_argument_binds_a_label_does_not() -> None:
-    label = "mcp-conversation:" + 32 * "0"
+    label = ".mcp-conversation:" + 32 * "0"
     async with served(bind="argument") as server:
         session = await server.store.create_session(["AAPL"], "equity", tags=[label])
         assert "not a session id" in await server.error("price", symbol="AAPL", session_id=label)

@@ -125,7 +125,7 @@ async def test_a_label_is_no_session_id(signed_in: SignedIn) -> None:
         (label,) = (await server.session(hers)).tags
         for user in ("ann", "bob"):
             with signed_in.as_(user):
-                for given in (label, "mcp-conversation:nonsense"):
+                for given in (label, ".mcp-conversation:nonsense"):
                     assert "not a session id" in await server.error("price", symbol="AAPL", session_id=given)
         assert server.calls.seen == []
         assert (await server.session(hers)).state.history.total_queries == 0

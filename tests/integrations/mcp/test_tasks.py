@@ -180,7 +180,7 @@ async def test_what_stood_for_the_conversation_when_a_run_was_queued_binds_it(bi
         """A long calculation."""
         return symbol
 
-    label = "mcp-conversation:" + 32 * "0"
+    label = ".mcp-conversation:" + 32 * "0"
     async with served(bind=bind) as server:
         session = await server.store.create_session(["AAPL"], "equity", tags=[label])
         transform = server.client.transport.server.transforms[-1]
