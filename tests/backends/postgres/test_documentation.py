@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 
 import asyncpg
+from tests.backends.calls import whole_life
 from tests.backends.postgres.living import live_in
-from tests.backends.redis.test_layout import whole_life
 from tests.docs.pages import PROJECT
 
 from perdure import QueryRecord, SessionStore

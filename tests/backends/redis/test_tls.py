@@ -7,8 +7,8 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from tests.backends.calls import whole_life
 from tests.backends.redis.proxy import LossyProxy
-from tests.backends.redis.test_layout import whole_life
 
 from perdure import SessionStore
 from perdure.backends.redis.backend import RedisBackend
