@@ -11,6 +11,7 @@ from tests.docs.pages import PROJECT
 
 from perdure import QueryRecord, SessionStore
 from perdure.backends.sql.postgres import PostgresBackend
+from perdure.testing import START
 from perdure.testing.plugin import DATABASE
 from perdure.testing.servers import PostgresServer
 
@@ -32,7 +33,12 @@ async def test_the_rights_that_the_documentation_lists_are_enough_for_a_whole_li
     backend = PostgresBackend(url)
     await backend.open()
     await whole_life(backend)
+    others = [await asyncpg.connect(postgres_url, ssl=False) for _ in range(7)]
+    health = await backend.health(now=START)
+    for connection in others:
+        await connection.close()
     await backend.aclose()
+    assert health.details["connections"] >= 7 + health.details["connections_held"], "those of other roles count too"
 
 
 async def test_what_is_kept_can_be_asked_about_by_hand(postgres_url: str) -> None:
