@@ -233,7 +233,7 @@ def test_a_session_that_cannot_be_copied_is_named(
     assert f"error: session {three[0].id}: " in result.stderr
 
 
-@pytest.mark.parametrize("words", [["export", "all.jsonl"], ["import", "all.jsonl"]])
+@pytest.mark.parametrize("words", [["export", "all.jsonl"], ["import", "all.jsonl"], ["metrics", "all.csv"]])
 def test_a_terminal_is_shown_how_far_it_is(perdure: CommandLine, three: list[Session], words: list[str]) -> None:
     perdure.text("export", "all.jsonl")
 

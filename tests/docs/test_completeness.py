@@ -103,9 +103,7 @@ def test_every_hook_has_its_section_with_its_exact_signature_and_an_example() ->
         assert "```python" in section
 
 
-def test_every_hook_but_those_of_two_tiers_is_called_by_its_examples(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_every_hook_is_called_by_its_examples(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     called = set[str]()
     implementations = HookRelay._implementations
 
@@ -118,7 +116,7 @@ def test_every_hook_but_those_of_two_tiers_is_called_by_its_examples(
 
     run_page(PROJECT / "docs" / "hooks.md", folder=tmp_path)
 
-    assert called == hook_sections().keys() - {"tier_degraded", "tier_recovered"}
+    assert called == hook_sections().keys()
 
 
 def logged_events() -> dict[str, tuple[str, set[str]]]:

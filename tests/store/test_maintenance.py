@@ -463,6 +463,24 @@ async def test_an_open_store_sweeps_whenever_the_interval_is_over(stores: Stores
     assert await archived(store) == {first, second}
 
 
+async def test_processes_that_started_together_do_not_all_sweep_at_once(
+    stores: Stores, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The pause is the interval, give or take a twentieth; here it is next to nothing of an hour."""
+    bounds = set[tuple[float, float]]()
+
+    def next_to_nothing(low: float, high: float) -> float:
+        bounds.add((low, high))
+        return 1e-9
+
+    monkeypatch.setattr("perdure.store.maintenance.random.uniform", next_to_nothing)
+    _, spy = await stores.spied(sweep_in_background=True, session_cleanup_interval_minutes=60)
+
+    await until(lambda: spy.calls.count("start_sweep") >= 2)
+
+    assert bounds == {(0.95, 1.05)}
+
+
 async def test_two_open_stores_share_the_sweeping(stores: Stores, clock: ManualClock) -> None:
     opened = [await stores.spied(sweep_in_background=True, session_cleanup_interval_minutes=SOON) for _ in range(2)]
     await until(lambda: all(spy.calls.count("start_sweep") >= 3 for _, spy in opened))

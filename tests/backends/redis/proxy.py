@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from urllib.parse import urlsplit, urlunsplit
@@ -12,11 +13,12 @@ class LossyProxy:
     """Passes bytes on, and counts how often each side spoke.
 
     `lose_answers` is of how many of the next answers nothing arrives: the server has done its work, and the connection
-    breaks. `lose_requests` is how many of the next requests never reach the server.
+    breaks. `lose_requests` is how many of the next requests never reach the server. With `tls` it speaks TLS.
     """
 
-    def __init__(self, host: str, port: int) -> None:
+    def __init__(self, host: str, port: int, tls: ssl.SSLContext | None = None) -> None:
         self._target = host, port
+        self._tls = tls
         self._server: asyncio.Server | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self.lose_answers = 0
@@ -26,7 +28,7 @@ class LossyProxy:
 
     async def start(self) -> int:
         """Begin to listen; gives the port."""
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0, ssl=self._tls)
         port: int = self._server.sockets[0].getsockname()[1]
         return port
 

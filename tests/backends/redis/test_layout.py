@@ -11,14 +11,14 @@ from uuid import UUID, uuid4
 
 import redis.asyncio as driver
 from redis.crc import key_slot
+from tests.backends.calls import whole_life
 from tests.docs.pages import PROJECT
 
-from perdure.backends import SessionBackend
 from perdure.backends.redis.backend import RedisBackend
 from perdure.backends.redis.keys import Layout
-from perdure.models import SessionFilter, StatsFilter, StoredSession
-from perdure.testing import START, ChangeMaker, stored_query, stored_session
-from perdure.testing.conformance.steps import ANY_SIZE, EXPIRY, FOREVER, HOUR, MINUTE, created, numbered
+from perdure.models import StatsFilter, StoredSession
+from perdure.testing import START, ChangeMaker, stored_session
+from perdure.testing.conformance.steps import EXPIRY, FOREVER, created, numbered
 from perdure.testing.servers import ValkeyCluster, ValkeyServer
 
 FORBIDDEN = {"keys", "scan", "sscan", "hscan", "zscan", "flushdb", "flushall", "eval_ro", "function", "fcall"}
@@ -26,50 +26,6 @@ NEWER_THAN_6_2 = {
     "expiretime", "pexpiretime", "lmpop", "zmpop", "sintercard", "zintercard", "lcs", "evalsha_ro", "hexpire",
     "hpexpire", "hgetdel", "hsetex", "hgetex", "spublish", "delifeq", "blmpop", "bzmpop",
 }  # fmt: skip
-
-
-async def deliver(_: object) -> None:
-    """Hears of what was archived."""
-
-
-async def whole_life(backend: SessionBackend) -> None:
-    """Every method, on sessions that have everything."""
-    session = stored_session(
-        queries=numbered(30), sections={"context": {"a": 1}, "metadata": {"b": "ü"}}, tags=("x", "y"), assets=("A", "B")
-    )
-    await backend.create(session)
-    writer = ChangeMaker()
-    await backend.apply(session.id, writer.query(set_entries={"context": {"c": "1"}}, unset_entries={"context": ["a"]}))
-    await backend.apply(session.id, writer.change(add_tags=("z",), remove_assets=("A",), expires_at=EXPIRY + HOUR))
-    await backend.apply(session.id, ChangeMaker().query(owner="analyst", max_queries=500, max_state_bytes=10_000))
-    await backend.read(session.id, history=10)
-    await backend.read(session.id)
-    await backend.queries(session.id, after=3, limit=5)
-    for wanted in (SessionFilter(), SessionFilter(user_id="analyst", tags=("x",), archived=False)):
-        page = await backend.find(wanted, limit=1)
-        await backend.find(wanted, cursor=page.next_cursor, limit=1)
-    await backend.aggregate(SessionFilter(tags=("x",)))
-    others = [stored_session(queries=numbered(3), tags=("x",)) for _ in range(20)]
-    await backend.absorb(others)
-    fork = stored_session(id=others[0].id, queries=(stored_query("fork"),))
-    await backend.absorb([fork])
-    claimed = await backend.claim_expired(now=EXPIRY + 2 * HOUR, lease=MINUTE, limit=10, max_bytes=ANY_SIZE)
-    await backend.archive(claimed.sessions, at=EXPIRY + 2 * HOUR, deliver=deliver)
-    await backend.copies([other.id for other in others])
-    ticket = await backend.ticket(uuid4(), now=START)
-    slot = stored_session()
-    await backend.absorb([slot], tickets={slot.id: ticket})
-    await backend.evict(others[-1].id, version=1, head=others[-1].head)
-    await backend.delete(others[-2].id, forget_at=FOREVER)
-    await backend.purge(archived_before=FOREVER, now=START, limit=3)
-    await backend.start_sweep(now=START, interval=HOUR)
-    await backend.health(now=FOREVER)
-    if backend.cache is not None:
-        kept = stored_session(queries=numbered(3))
-        ticket = await backend.cache.ticket(kept.id)
-        await backend.cache.fill(kept, ticket=ticket, lifetime=timedelta(seconds=30))
-        await backend.cache.read(kept.id, history=2)
-        await backend.cache.drop([kept.id])
 
 
 @asynccontextmanager

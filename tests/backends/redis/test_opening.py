@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import ssl
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -237,10 +236,3 @@ async def test_opening_is_repeatable_and_leaves_no_connection_behind(
         await backend.aclose()
     with valkey_server.client() as client:
         assert len(client.client_list()) == 1
-
-
-def test_tls_is_asked_for_as_the_url_says() -> None:
-    given = RedisBackend("rediss://host?ssl_cert_reqs=none&ssl_check_hostname=false").address.connection_arguments
-
-    assert (given["ssl_cert_reqs"], given["ssl_check_hostname"]) == ("none", False)
-    assert ssl.HAS_TLSv1_2

@@ -7,7 +7,7 @@ from typing import Any
 
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from sqlalchemy import Connection, Index, Inspector, Table, inspect, text
+from sqlalchemy import Connection, Dialect, Index, Inspector, Table, inspect, text
 
 from perdure.backends.sql.tables import TRIGGERS, VERSION_TABLE, metadata
 
@@ -39,12 +39,13 @@ def differences(connection: Connection) -> list[str]:
     )
     found = compare_metadata(context, metadata)
     entries = [entry for group in found for entry in (group if isinstance(group, list) else [group])]
-    sentences = [sentence for entry in entries if (sentence := _sentence(entry)) is not None]
+    sentences = [sentence for entry in entries if (sentence := _sentence(entry, connection.dialect)) is not None]
     inspector = inspect(connection)
     present = set(inspector.get_table_names())
     for table in metadata.sorted_tables:
         if table.name in present:
-            sentences += [*_key(inspector, table), *_collations(inspector, table), *_conditions(inspector, table)]
+            sentences += [*_key(inspector, table), *_numbering(inspector, table)]
+            sentences += [*_collations(inspector, table), *_conditions(inspector, table)]
     return [*sentences, *_triggers(connection, present)]
 
 
@@ -53,7 +54,7 @@ def _is_expected(thing: Any, name: Any, kind: str, reflected: bool, compared: An
     return reflected or kind != "foreign_key_constraint" or thing._ddl_if is None
 
 
-def _sentence(entry: tuple[Any, ...]) -> str | None:  # noqa: C901 (one sentence for each kind of difference)
+def _sentence(entry: tuple[Any, ...], dialect: Dialect) -> str | None:  # noqa: C901 (one sentence for each kind of difference)
     match entry:
         case ("add_table", table):
             return f"table {table.name} is missing"
@@ -68,7 +69,7 @@ def _sentence(entry: tuple[Any, ...]) -> str | None:  # noqa: C901 (one sentence
         case ("remove_constraint" | "remove_fk", constraint):
             return f"constraint {constraint.name} on {constraint.table.name} is not expected"
         case ("modify_type", _, table, column, _, present, expected):
-            return f"column {table}.{column} has type {present} instead of {expected}"
+            return f"column {table}.{column} has type {present} instead of {expected.compile(dialect=dialect)}"
         case ("modify_nullable", _, table, column, _, present, _):
             return f"column {table}.{column} {'allows' if present else 'forbids'} NULL"
         case ("modify_comment" | "add_table_comment" | "remove_table_comment", *_):
@@ -85,6 +86,16 @@ def _key(inspector: Inspector, table: Table) -> Iterable[str]:
     if found != expected:
         there = f"is ({', '.join(found)})" if found else "is missing"
         yield f"the primary key of {table.name} {there} instead of ({', '.join(expected)})"
+
+
+def _numbering(inspector: Inspector, table: Table) -> Iterable[str]:
+    """The column that numbers rows; in SQLite every whole number that is a key does."""
+    numbered = table.autoincrement_column
+    if numbered is None or inspector.dialect.name == "sqlite":
+        return
+    for column in inspector.get_columns(table.name):
+        if column["name"] == numbered.name and not column.get("autoincrement"):
+            yield f"column {table.name}.{numbered.name} is not numbered: it has no sequence for its default"
 
 
 def _collations(inspector: Inspector, table: Table) -> Iterable[str]:

@@ -72,6 +72,7 @@ def _warnings(facts: Mapping[str, Any]) -> list[str]:
     return [sentence for sentence, holds in said.items() if holds]
 
 
+# What connections are for is shown to their own role alone, so they are told by having a role and a database.
 @lru_cache(maxsize=32)
 def _statement(schema: str) -> str:
     name = quoted(schema)
@@ -84,7 +85,7 @@ def _statement(schema: str) -> str:
             (SELECT coalesce(sum(pg_total_relation_size(c.oid)), 0)::bigint
              FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
              WHERE n.nspname = $3 AND c.relname = ANY ($4::text[]) AND c.relkind = 'r') AS size_bytes,
-            (SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend') AS connections,
+            (SELECT count(*) FROM pg_stat_activity WHERE datid IS NOT NULL AND usesysid IS NOT NULL) AS connections,
             current_setting('max_connections')::integer AS max_connections,
             (SELECT count(*) FROM pg_stat_replication) AS standbys,
             pg_is_in_recovery() OR current_setting('transaction_read_only')::boolean AS read_only,
