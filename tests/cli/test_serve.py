@@ -174,3 +174,11 @@ async def test_what_is_told_to_stop_before_it_serves_is_cancelled() -> None:
 
     await asyncio.wait_for(until_stopped(work(), stopping), 60)
     assert ended == ["in order"]
+
+
+def test_names_without_a_network_are_a_mistake(perdure: CommandLine) -> None:
+    assert "for --http only" in perdure.error("serve", "mcp", "--allow-host", "desk.example", code=2)
+
+
+def test_no_configuration_is_printed_with_which_nothing_could_be_served(perdure: CommandLine) -> None:
+    assert "foo" in perdure.error("serve", "mcp", "--url", "foo://x", "--print-config", "cursor", code=2)

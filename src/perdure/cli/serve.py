@@ -85,13 +85,15 @@ async def mcp(
     Ready for Claude Desktop, VS Code and Cursor: --print-config prints what belongs in their files.
     """
     address = None if http is None else _address(http)
+    if allow_host and address is None:
+        raise typer.BadParameter("names under which it is reached are for --http only", param_hint="--allow-host")
+    store = run.open_store()  # so that no configuration is printed with which nothing could be served
     if print_config is not None:
         print_json(_config(print_config, run, address, equities, coins, naming))
         run.say(f"goes into {print_config.file}")
         return
     from perdure.integrations.mcp import build_server, serve_http, serve_stdio
 
-    store = run.open_store()
     server = build_server(store, equities=equities.value, coins=coins.value, naming=naming.value)
     log_level: Literal["info", "warning"] = "info" if run.verbose else "warning"
     async with store:
