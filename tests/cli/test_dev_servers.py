@@ -12,6 +12,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import asyncpg
@@ -61,17 +62,23 @@ def asked(url: str, statement: str) -> Any:
     return asyncio.run(ask())
 
 
+@pytest.fixture
+def for_all() -> Iterator[Path]:
+    """A folder for temporary files that everybody may enter, which nobody but its owner may do with those of pytest."""
+    with TemporaryDirectory() as name:
+        folder = Path(name)
+        folder.chmod(0o1777)
+        yield folder
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_both_answer_until_it_is_told_to_end(number: signal.Signals, tmp_path: Path) -> None:
-    temporary = tmp_path / "temporary"
-    temporary.mkdir()
-    temporary.chmod(0o1777)
-    with CommandLine().start("dev-servers", "--json", env={**os.environ, "TMPDIR": str(temporary)}) as process:
+def test_both_answer_until_it_is_told_to_end(number: signal.Signals, for_all: Path) -> None:
+    with CommandLine().start("dev-servers", "--json", env={**os.environ, "TMPDIR": str(for_all)}) as process:
         found = places(process)
         with redis.Redis.from_url(found["url"]) as client:
             assert client.set("key", "value") is True
         assert asked(found["archive"], "SELECT current_database()") == "perdure"
-        assert len(list(temporary.iterdir())) == 2
+        assert list(for_all.iterdir()) != []
 
         process.send_signal(number)
         code, out, err = finished(process)
@@ -82,7 +89,7 @@ def test_both_answer_until_it_is_told_to_end(number: signal.Signals, tmp_path: P
         client.ping()
     with pytest.raises(OSError, match="Connect call failed"):
         asked(found["archive"], "SELECT 1")
-    assert list(temporary.iterdir()) == []
+    assert list(for_all.iterdir()) == []
 
 
 def test_what_it_prints_can_be_pasted_into_a_shell() -> None:

@@ -9,6 +9,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -291,21 +292,38 @@ def test_a_postgres_is_as_safe_as_it_is_by_default(postgres_server: PostgresServ
     assert shown == ["on", "on", "on", "UTF8"]
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can hide folders from the user whom Postgres runs as")
-def test_for_root_a_postgres_runs_in_and_from_folders_that_only_root_may_enter(tmp_path: Path) -> None:
-    tmp_path.chmod(0o700)
+def hidden_in(folder: Path) -> PostgresBinaries:
+    """The first binaries, where only root may enter."""
+    folder.chmod(0o700)
     (first, *_) = available_postgres_binaries()
     package = first.postgres.parents[2]
-    for folder in (package, package.with_name(f"{package.name}.libs")):
-        shutil.copytree(folder, tmp_path / folder.name, copy_function=os.link)
-    hidden = tmp_path / package.name / "pginstall" / "bin"
-    binaries = PostgresBinaries("hidden", hidden / "postgres", hidden / "initdb", first.version)
+    for part in (package, package.with_name(f"{package.name}.libs")):
+        shutil.copytree(part, folder / part.name, copy_function=os.link)
+    hidden = folder / package.name / "pginstall" / "bin"
+    return PostgresBinaries("hidden", hidden / "postgres", hidden / "initdb", first.version)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can hide folders from the user whom Postgres runs as")
+def test_for_root_a_postgres_runs_in_and_from_folders_that_only_root_may_enter(tmp_path: Path) -> None:
+    binaries = hidden_in(tmp_path)
 
     with PostgresServer(folder=tmp_path / "kept", binaries=binaries) as server:
         server.execute("CREATE TABLE t (a int)", "INSERT INTO t VALUES (1)")
         server.kill()
         assert server.restart().execute("SELECT a FROM t") == [(1,)]
         assert Path(f"/proc/{server.pid}").stat().st_uid != 0
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can hide folders from the user whom Postgres runs as")
+def test_for_root_temporary_files_that_only_root_may_see_are_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    binaries = hidden_in(tmp_path)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+
+    refused = pytest.raises(ServerError, match=r"nobody, who may not enter .*set TMPDIR to another folder")
+    with refused, PostgresServer(folder=tmp_path / "kept", binaries=binaries):
+        pass
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can hide folders from the user whom Postgres runs as")

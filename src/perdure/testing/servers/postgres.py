@@ -239,6 +239,10 @@ class PostgresServer(LocalServer):
             place = Path(tempfile.mkdtemp(prefix="perdure-postgres-programs-"))
             self._guard.remove_at_the_end(place)
             self._copied = _copy_for_all(program.parent.parent, place)
+            if not _can_run([self._copied / "bin" / program.name, "--version"], self._who):
+                raise ServerError(
+                    f"Postgres would run as {_UNPRIVILEGED}, who may not enter {place}; set TMPDIR to another folder"
+                )
         return self._copied / "bin" / program.name
 
 
