@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from random import Random
 from typing import Any, ClassVar
 from uuid import UUID
@@ -34,8 +35,8 @@ class Walk:
 
     wanted: SessionFilter
     cursor: str | None
-    throughout: set[UUID]
-    """Sessions that have matched since the first page."""
+    throughout: set[tuple[UUID, datetime]]
+    """Sessions that have matched since the first page, and when they were created."""
     found: list[UUID] = field(default_factory=list)
 
 

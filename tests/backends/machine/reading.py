@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from datetime import datetime
 from functools import partial
 from random import Random
 from typing import Any, TypeVar
@@ -111,18 +112,22 @@ class Reading(Asking):
         walk = self.walk
         if walk is None:
             wanted = session_filter(rng, self.now)
-            walk = self.walk = Walk(wanted, None, {session.id for session in self.model.matching(wanted)})
+            walk = self.walk = Walk(wanted, None, self._places(wanted))
         page = self.runner.run(self.faulty.inner.find(walk.wanted, cursor=walk.cursor, limit=1))
         walk.found += [summary.id for summary in page]
         walk.cursor = page.next_cursor
         if walk.cursor is None:
-            assert {known for known in walk.throughout if walk.found.count(known) != 1} == set()
+            assert {known for known, _ in walk.throughout if walk.found.count(known) != 1} == set()
             self.walk = None
 
     @invariant()
     def note_what_matches_throughout(self) -> None:
         if self.walk is not None:
-            self.walk.throughout &= {session.id for session in self.model.matching(self.walk.wanted)}
+            self.walk.throughout &= self._places(self.walk.wanted)
+
+    def _places(self, wanted: SessionFilter) -> set[tuple[UUID, datetime]]:
+        """What a listing has, and where: a copy that says it was created at another time moves its session."""
+        return {(session.id, session.created) for session in self.model.matching(wanted)}
 
     @rule()
     def ask_for_health(self) -> None:

@@ -87,8 +87,8 @@ class Attempt:
         return self.process.struck[0] > self.began[0]
 
     @property
-    def hot_may_not_have_heard(self) -> bool:
-        """Whether what was to be told to hot failed, or was not even sent: while another one tries a tier, all wait."""
+    def hot_was_away(self) -> bool:
+        """Whether hot failed, or may have been left alone, as it is while somebody else tries it again."""
         return self.hot_struck or "hot" in self.degraded
 
     @property

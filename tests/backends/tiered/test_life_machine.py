@@ -316,7 +316,7 @@ class LifeMachine(RuleBasedStateMachine):
             return
         if session.is_stale:
             assert self.acknowledge == "hot"
-            assert attempt.hot_struck
+            assert attempt.hot_was_away
         else:
             assert not must_be_gone
             is_archived = session.is_archived and self.acknowledge == "hot"  # a cached copy may be older
@@ -347,7 +347,7 @@ class LifeMachine(RuleBasedStateMachine):
 
     def told(self, attempt: Attempt) -> Acknowledged:
         """It was acknowledged. Where the cache may not have been told, others may read what it has until it fades."""
-        if self.acknowledge == "archive" and attempt.hot_may_not_have_heard:
+        if self.acknowledge == "archive" and attempt.hot_was_away:
             return Acknowledged(attempt.process.number, self.seconds.now + CACHE_TTL)
         return Acknowledged(attempt.process.number)
 

@@ -223,7 +223,7 @@ class Moving:
 
     async def _old_among(self, before: int, among: Collection[UUID]) -> list[bytes]:
         buckets: dict[int, list[bytes]] = {}
-        for session_id in among:
+        for session_id in set(among):
             buckets.setdefault(self._layout.bucket_of(session_id), []).append(session_id.bytes)
         calls = [
             Call(script("old_among"), bucket, (self._layout.old(bucket),), (before, *ids[first : first + 5_000]))

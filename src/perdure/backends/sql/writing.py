@@ -241,7 +241,7 @@ def purge_from(
 
 def _archived_among(connection: sqlite3.Connection, ids: Sequence[UUID], before: datetime) -> list[Any]:
     """Rows of those of the sessions that were archived before that instant, the longest archived first."""
-    found = [row for known in ids for row in fetched(connection, SQL.select_session, {"id": known.bytes})]
+    found = [row for known in set(ids) for row in fetched(connection, SQL.select_session, {"id": known.bytes})]
     old = [row for row in found if row[ARCHIVED_AT] is not None and row[ARCHIVED_AT] < to_micros(before)]
     return sorted(old, key=lambda row: (row[ARCHIVED_AT], row[0]))
 

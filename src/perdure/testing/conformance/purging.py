@@ -59,7 +59,7 @@ class PurgingPromises:
     async def test_none_but_those_named_are_removed(self, backend: SessionBackend) -> None:
         ids = await archived_since(backend, 3, 1, 2, 4)
         young, active = await created(backend, archived_at=FOREVER), await created(backend)
-        among = [ids[0], ids[1], ids[3], young.id, active.id, uuid4()]
+        among = [ids[0], ids[1], ids[3], young.id, active.id, uuid4(), ids[1]]  # one of them twice
 
         async def purged_among(*, limit: int, dry_run: bool = False) -> Purged:
             return await backend.purge(archived_before=FOREVER, now=FOREVER, limit=limit, among=among, dry_run=dry_run)
