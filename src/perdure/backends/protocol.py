@@ -324,8 +324,8 @@ class SessionBackend(Protocol):
     async def ticket(self, session_id: UUID, *, now: datetime) -> str:
         """A single-use right to fill the empty slot of that id.
 
-        To be taken before the source is read: `create`, `absorb`, `evict` and `delete` of the id void it, so that a
-        slow reader cannot bring back what has changed since. `purge` may void one that is an hour old.
+        To be taken before the source is read: `create`, `absorb`, `evict`, `delete` and `purge` of the id void it, so
+        that a slow reader cannot bring back what has changed since. `purge` may void any that is an hour old.
         """
 
     async def evict(self, session_id: UUID, *, version: int, head: str) -> bool:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -18,6 +17,7 @@ from perdure.backends.redis.reading import Reading
 from perdure.backends.redis.scripting import script
 from perdure.backends.redis.sending import Call, Wire, Word
 from perdure.backends.redis.writing import UNSTORABLE, store_call
+from perdure.backends.waves import waves
 from perdure.errors import BackendError, StorageFullError, StorageReadOnlyError
 from perdure.merging import AbsorbOutcome, merge
 from perdure.models import StoredSession
@@ -44,7 +44,7 @@ class Moving:
         """See `SessionBackend.absorb`: one round trip for what is new, two more for what has to be merged."""
         self._wire.require_open()
         report: dict[int, Absorbed] = {}
-        for wave in _waves(sessions):
+        for wave in waves(sessions):
             chosen = {number: sessions[number] for number in wave}
             report |= await self._absorb_wave(chosen, tickets)
         return [report[number] for number in range(len(sessions))]
@@ -257,16 +257,6 @@ class Moving:
         for reply in await self._wire.send_all(calls):
             if isinstance(reply, Exception):
                 raise reply
-
-
-def _waves(sessions: Sequence[StoredSession]) -> Iterable[list[int]]:
-    """Places in the order given, such that no id is twice in one wave."""
-    seen: Counter[UUID] = Counter()
-    waves: dict[int, list[int]] = {}
-    for number, session in enumerate(sessions):
-        waves.setdefault(seen[session.id], []).append(number)
-        seen[session.id] += 1
-    return waves.values()
 
 
 def _claimed(rows: Sequence[Any]) -> Claimed:

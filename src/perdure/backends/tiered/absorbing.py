@@ -9,6 +9,7 @@ from uuid import UUID
 from perdure.backends.protocol import Absorbed, Copy, SessionBackend
 from perdure.backends.tiered.sweeping import HotSweep
 from perdure.backends.tiered.tier import Tier
+from perdure.backends.waves import waves
 from perdure.errors import BackendError
 from perdure.merging import AbsorbOutcome
 from perdure.models import StoredSession
@@ -33,6 +34,15 @@ class HotAbsorption:
         self, sessions: Sequence[StoredSession], *, tickets: Mapping[UUID, str] | None = None
     ) -> list[Absorbed]:
         """See `SessionBackend.absorb`: into the tier that holds the id; else active ones into hot, others not."""
+        report: dict[int, Absorbed] = {}
+        for places in waves(sessions):
+            done = await self._absorb_each_once([sessions[place] for place in places], tickets)
+            report.update(zip(places, done, strict=True))
+        return [report[place] for place in range(len(sessions))]
+
+    async def _absorb_each_once(
+        self, sessions: Sequence[StoredSession], tickets: Mapping[UUID, str] | None
+    ) -> list[Absorbed]:
         ids = [session.id for session in sessions]
         held = await self._sweep.held(ids)
         kept = await self._archive.run(lambda archive: archive.copies(ids))

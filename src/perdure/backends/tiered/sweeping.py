@@ -216,9 +216,21 @@ class HotSweep:
         purged = await self._archive.run(
             lambda archive: archive.purge(archived_before=archived_before, now=now, limit=limit, among=chosen)
         )
-        for session_id in purged.session_ids:
+        await self._void_tickets(purged.session_ids)
+        held = await self.held(purged.session_ids)
+        gone = [known for known in purged.session_ids if not isinstance(held.get(known), Copy)]  # not restored just now
+        for session_id in gone:
             self._losses.forget(session_id)
-        return Purged(purged.session_ids, more)
+        return Purged(gone, more)
+
+    async def _void_tickets(self, ids: Sequence[UUID]) -> None:
+        """So that whoever read one of these in the archive before it was removed cannot bring it back."""
+
+        async def evict_no_copy(hot: SessionBackend) -> None:
+            await asyncio.gather(*(hot.evict(session_id, version=0, head="") for session_id in ids))
+
+        if ids:
+            await self._hot.run(evict_no_copy)
 
 
 async def _read(backend: SessionBackend, *, session_id: UUID, history: int | None = None) -> StoredSession | None:

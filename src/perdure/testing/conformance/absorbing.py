@@ -98,6 +98,17 @@ class AbsorbingPromises:
         assert {done.outcome for done in await backend.absorb(sessions)} == {AbsorbOutcome.UNCHANGED}
         assert [await whole(backend, session.id) for session in sessions] == sessions
 
+    async def test_two_copies_in_one_batch_are_absorbed_one_after_the_other(self, backend: SessionBackend) -> None:
+        active = numbered_session(2)
+        ended = replace(active, archived_at=EXPIRY)
+        report = await backend.absorb([ended, active, ended])
+        assert [absorbed.outcome for absorbed in report] == [
+            AbsorbOutcome.STORED,
+            AbsorbOutcome.UNCHANGED,
+            AbsorbOutcome.UNCHANGED,
+        ]
+        assert await whole(backend, active.id) == ended
+
     async def test_a_session_twice_in_one_batch_is_stored_once(self, backend: SessionBackend) -> None:
         session = numbered_session(2)
         later = replace(session, version=2, head="later", tags=("late",))

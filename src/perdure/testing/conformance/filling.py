@@ -16,6 +16,7 @@ from perdure.models import StoredSession
 from perdure.testing.builders import START, ChangeMaker, stored_session
 from perdure.testing.conformance.steps import (
     EXPIRY,
+    FOREVER,
     HOUR,
     MINUTE,
     claimed_ids,
@@ -50,6 +51,15 @@ class FillingPromises:
         assert await fill(backend, session, ticket) is AbsorbOutcome.STORED
         assert await whole(backend, session.id) == session
         assert await listed(backend, tags=["x"]) == [session.id]
+
+    async def test_what_retention_removed_is_not_filled_again_by_who_read_it_before(
+        self, backend: SessionBackend
+    ) -> None:
+        session = await created(backend, archived_at=EXPIRY, queries=numbered(2))
+        ticket = await backend.ticket(session.id, now=START)
+        assert (await backend.purge(archived_before=FOREVER, now=START, limit=9)).session_ids == [session.id]
+        assert await fill(backend, session, ticket) is AbsorbOutcome.REFUSED
+        assert await backend.read(session.id) is None
 
     async def test_taking_a_ticket_stores_nothing(self, backend: SessionBackend) -> None:
         session = stored_session()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
@@ -13,6 +13,7 @@ from perdure.backends.sql.postgres.reading import read_whole, whole_of
 from perdure.backends.sql.postgres.records import Bundle, Contents, as_json, facts_record, ids_of, packed
 from perdure.backends.sql.postgres.splitting import each_alone, split, two_at_once
 from perdure.backends.sql.postgres.statements import Statements
+from perdure.backends.waves import waves
 from perdure.errors import BackendUnavailableError, CorruptDataError, PerdureError
 from perdure.merging import AbsorbOutcome, merge
 from perdure.models import StoredSession
@@ -34,7 +35,7 @@ async def absorb_all(
     """See `SessionBackend.absorb`."""
     report: list[Absorbed | None] = [None] * len(sessions)
     absorbing = _Absorbing(connections, sql, tickets, timeout_s)
-    for wave in _waves(sessions):
+    for wave in waves(sessions):
         places = {sessions[place].id: place for place in wave}
 
         async def take(batch: Sequence[StoredSession], places: Mapping[UUID, int] = places) -> None:
@@ -50,19 +51,6 @@ async def absorb_all(
         await two_at_once(split([sessions[place] for place in wave], lambda session: session), take)
     assert None not in report
     return [done for done in report if done is not None]
-
-
-def _waves(sessions: Sequence[StoredSession]) -> Iterator[list[int]]:
-    """Places in the order given, no two of one id in a wave: a session that comes twice is absorbed twice."""
-    left: Iterable[int] = range(len(sessions))
-    while left:
-        wave: dict[UUID, int] = {}
-        again = []
-        for place in left:
-            if wave.setdefault(sessions[place].id, place) != place:
-                again.append(place)
-        yield list(wave.values())
-        left = again
 
 
 class _Absorbing:
