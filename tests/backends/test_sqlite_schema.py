@@ -15,6 +15,7 @@ from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import create_engine
+from tests.backends.opening import with_one_session
 
 from perdure import SessionFilter
 from perdure.backends.protocol import SchemaAdmin
@@ -23,7 +24,7 @@ from perdure.backends.sql.revisions import HEAD, KNOWN
 from perdure.backends.sql.schema import SqliteSchema
 from perdure.backends.sql.sqlite import SqliteBackend
 from perdure.errors import SchemaError
-from perdure.testing import START, stored_query, stored_session
+from perdure.testing import START, stored_session
 
 MIGRATIONS = resources.files("perdure.backends.sql") / "migrations"
 
@@ -37,9 +38,7 @@ def path(tmp_path: Path) -> Path:
 async def made(path: Path) -> SqliteSchema:
     """The schema of a database with one session in it."""
     backend = SqliteBackend(path)
-    await backend.open()
-    await backend.create(stored_session(queries=(stored_query(),), sections={"context": {"k": 1}}, tags=("tech",)))
-    await backend.aclose()
+    await with_one_session(backend)
     return backend.schema
 
 

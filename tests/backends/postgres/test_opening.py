@@ -7,6 +7,7 @@ from contextlib import AsyncExitStack, suppress
 
 import asyncpg
 import pytest
+from tests.backends.opening import health_once_open
 from tests.backends.servers import with_schema
 from tests.cli.running import CommandLine
 
@@ -91,12 +92,7 @@ async def test_a_socket_of_the_machine_is_served(careless: PostgresServer) -> No
 
 
 async def health_at(url: str) -> BackendHealth:
-    backend = PostgresBackend(url)
-    await backend.open()
-    health = await backend.health(now=START)
-    await backend.aclose()
-    assert health.ok
-    return health
+    return await health_once_open(PostgresBackend(url))
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+from tests.backends.opening import with_one_session
 from tests.backends.postgres.living import live_in
 
 from perdure import SessionFilter
@@ -13,7 +14,6 @@ from perdure.backends.sql.postgres import PostgresBackend
 from perdure.backends.sql.postgres.schema import PostgresSchema
 from perdure.backends.sql.revisions import HEAD
 from perdure.errors import SchemaError
-from perdure.testing import stored_query, stored_session
 from perdure.testing.plugin import DATABASE
 from perdure.testing.servers import PostgresServer
 
@@ -26,9 +26,7 @@ def schema_of(url: str, name: str | None = None) -> PostgresSchema:
 async def made(postgres_url: str) -> PostgresSchema:
     """The schema of a database with one session in it."""
     backend = PostgresBackend(postgres_url)
-    await backend.open()
-    await backend.create(stored_session(queries=(stored_query(),), sections={"context": {"k": 1}}, tags=("tech",)))
-    await backend.aclose()
+    await with_one_session(backend)
     return backend.schema
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
+from tests.backends.opening import health_once_open
 
 from perdure import SessionStore
 from perdure.backends.redis.backend import RedisBackend
@@ -36,11 +37,7 @@ class Opened:
 
 
 async def opened(url: str) -> Opened:
-    backend = RedisBackend(url)
-    await backend.open()
-    health = await backend.health(now=START)
-    await backend.aclose()
-    assert health.ok
+    health = await health_once_open(RedisBackend(url))
     return Opened(health.warnings, dict(health.details))
 
 

@@ -48,7 +48,7 @@ async def absorb_all(
             for done in await absorbing.take(bundles):
                 report[places[done.session_id]] = done
 
-        await two_at_once(split([sessions[place] for place in wave], lambda session: session), take)
+        await two_at_once(split([sessions[place] for place in wave]), take)
     assert None not in report
     return [done for done in report if done is not None]
 

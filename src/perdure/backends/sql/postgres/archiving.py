@@ -37,7 +37,7 @@ async def archive_all(
         work = partial(_archive, sql=sql, sessions=batch, at=at)
         return await connections.run(work, timeout_s=timeout_s, repeatable=True)
 
-    for batch in split(sessions, lambda session: session):
+    for batch in split(sessions):
         found |= await each_alone(batch, send, _failed)
     archived = [
         replace(session, archived_at=from_micros(found[session.id]))
@@ -46,7 +46,7 @@ async def archive_all(
     ]
     if archived:
         await deliver(archived)
-        for batch in split(archived, lambda session: session):
+        for batch in split(archived):
             work = partial(_settle, sql=sql, sessions=batch)
             await connections.run(work, timeout_s=timeout_s, repeatable=True)
     return [

@@ -23,16 +23,16 @@ BATCH_BYTES = 8 * 1024 * 1024
 """Most content in one transaction, unless a single session has more."""
 
 
-def split(items: Sequence[Item], session_of: Callable[[Item], StoredSession]) -> Iterator[list[Item]]:
-    """The items in batches that one transaction can take."""
-    batch: list[Item] = []
+def split(sessions: Sequence[StoredSession]) -> Iterator[list[StoredSession]]:
+    """The sessions in batches that one transaction can take."""
+    batch: list[StoredSession] = []
     size = 0
-    for item in items:
-        weight = session_of(item).size_bytes
+    for session in sessions:
+        weight = session.size_bytes
         if batch and (len(batch) == BATCH or size + weight > BATCH_BYTES):
             yield batch
             batch, size = [], 0
-        batch.append(item)
+        batch.append(session)
         size += weight
     if batch:
         yield batch
